@@ -1,0 +1,5 @@
+module github.com/managedkeys/managedkeys
+
+go 1.26
+
+require filippo.io/mldsa v1.0.0 // indirect
