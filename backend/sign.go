@@ -14,10 +14,10 @@ import (
 // SignRequest is what a driver is asked to sign, checked and with every default filled in.
 type SignRequest struct {
 	Scheme     Scheme
-	Hash       crypto.Hash // of Digest; 0 if Message is set
+	Hash       crypto.Hash // of Digest, or 0
 	SaltLength int         // of RSAPSS, in bytes
-	Digest     []byte      // to sign, unless the scheme signs messages
-	Message    []byte      // to sign, if the scheme signs messages
+	Digest     []byte      // to sign, if Hash is set
+	Message    []byte      // to sign, if Hash is 0
 	Context    string      // context string of Ed25519 or ML-DSA, at most 255 bytes
 }
 
@@ -44,13 +44,17 @@ func (o SignOps) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 	if err != nil {
 		return nil, err
 	}
-	if req.Hash == 0 && o.h.cfg.Capabilities.SignsMessages() {
-		return o.signMessage(ctx, req, digest)
-	}
-	if req.Hash != 0 && len(digest) != req.Hash.Size() {
+	limit := o.h.cfg.Capabilities.MaxMessage
+	switch {
+	case req.Hash != 0 && len(digest) != req.Hash.Size():
 		return nil, o.h.Refusef(ErrInvalidParams, "got a digest of %d bytes; %s has %d", len(digest), req.Hash, req.Hash.Size())
+	case req.Hash != 0:
+		req.Digest = o.h.input(digest)
+	case limit > 0 && len(digest) > limit:
+		return nil, o.h.Refusef(ErrInvalidParams, "got a message of %d bytes; it takes at most %d", len(digest), limit)
+	default:
+		req.Message = o.h.input(digest)
 	}
-	req.Digest = o.h.input(digest)
 	return o.call(ctx, req)
 }
 
@@ -66,7 +70,7 @@ func (o SignOps) SignMessageContext(ctx context.Context, message []byte, opts cr
 		return nil, err
 	}
 	if req.Hash == 0 {
-		return o.signMessage(ctx, req, message)
+		return o.SignContext(ctx, message, opts)
 	}
 	req.Digest = sum(req.Hash, message)
 	return o.call(ctx, req)
@@ -78,14 +82,6 @@ func (o SignOps) VerifyContext(ctx context.Context, digest, signature []byte, op
 		return contextError(ctx, o.h, nil)
 	}
 	return Verify(o.h.cfg.Public, digest, signature, opts)
-}
-
-func (o SignOps) signMessage(ctx context.Context, req SignRequest, message []byte) ([]byte, error) {
-	if limit := o.h.cfg.Capabilities.MaxMessage; limit > 0 && len(message) > limit {
-		return nil, o.h.Refusef(ErrInvalidParams, "got a message of %d bytes; it takes at most %d", len(message), limit)
-	}
-	req.Message = o.h.input(message)
-	return o.call(ctx, req)
 }
 
 func (o SignOps) call(ctx context.Context, req SignRequest) ([]byte, error) {
