@@ -1,0 +1,62 @@
+# make help lists the targets. Everything runs with a Go toolchain alone, but `make test` wants root on Debian to install
+# the tokens and tools that the tests use; elsewhere install them yourself (see PACKAGES).
+
+PACKAGES    := softhsm2 opensc openssl gcc libc6-dev ca-certificates
+REQUIRE     := softhsm,opensc,openssl
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+# The tests run with the oldest and the newest Go that the library supports.
+OTHER_GO    := go1.27.4
+FUZZTIME    := 20s
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## as root on Debian: install what the tests need
+	@for p in $(PACKAGES); do \
+	    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	    if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	        echo "make: please install:$$missing"; exit 1; \
+	    fi; \
+	    echo "installing$$missing"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; \
+	fi
+
+.PHONY: test
+test: deps check ## everything: checks, and all tests with the race detector on both Go versions, skipping nothing
+	MANAGEDKEYS_REQUIRE=$(REQUIRE) go test -race -json -timeout 10m ./... | go run ./internal/testreport
+	MANAGEDKEYS_REQUIRE=$(REQUIRE) GOTOOLCHAIN=$(OTHER_GO) go test -race -json -timeout 10m ./... | go run ./internal/testreport
+	go run ./examples/quickstart
+	go run ./examples/quickstart -softhsm
+
+.PHONY: check
+check: ## gofmt, vet, staticcheck, go.mod, builds without cgo and with the other Go, benchmarks once
+	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	go mod tidy -diff
+	go vet ./...
+	GOTOOLCHAIN=$(OTHER_GO) go vet ./...
+	CGO_ENABLED=0 go build ./...
+	CGO_ENABLED=0 go vet ./...
+	go run $(STATICCHECK) ./...
+	go test -run '^$$' -bench . -benchtime 1x -short ./... >/dev/null
+	@go run $(GOVULNCHECK) ./... >vuln.out 2>&1; status=$$?; \
+	if [ $$status = 3 ]; then cat vuln.out; rm -f vuln.out; exit 1; \
+	elif [ $$status != 0 ]; then echo "govulncheck: not checked: $$(tail -n 1 vuln.out)"; fi; rm -f vuln.out
+
+.PHONY: bench
+bench: deps ## speed, each figure beside its baseline from the same run
+	go run ./internal/bench
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME
+	@go list ./... | while read pkg; do \
+	    go test -list '^Fuzz' $$pkg | grep '^Fuzz' | while read target; do \
+	        echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	    done || exit 1; \
+	done
