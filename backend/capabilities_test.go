@@ -65,6 +65,8 @@ func TestDerivedAlgorithms(t *testing.T) {
 			assert.Equal(t, test.tls, caps.TLS(test.pub))
 		})
 	}
+	onlySHA256 := backend.Capabilities{Signatures: []backend.SignatureAlgorithm{ecdsaSHA256}}
+	assert.Empty(t, onlySHA256.TLS(ecdsaKey(t, elliptic.P384())), "RFC 8446 ties the curve to its hash")
 	caps := backend.Capabilities{Signatures: both}
 	assert.Equal(t, sha2, caps.Hashes())
 	assert.False(t, caps.SignsMessages())

@@ -50,7 +50,7 @@ func TestDecrypt(t *testing.T) {
 
 // TestOneDecryptionError checks that no failed decryption can be told from another.
 func TestOneDecryptionError(t *testing.T) {
-	ops, pub, _ := decrypter(backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256, crypto.SHA1}, OAEPLabels: true})
+	ops, pub, calls := decrypter(backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256, crypto.SHA1}, OAEPLabels: true})
 	good, err := rsa.EncryptOAEP(crypto.SHA256.New(), rand.Reader, pub, []byte("plain"), nil)
 	require.NoError(t, err)
 	flipped := append([]byte(nil), good...)
@@ -71,6 +71,7 @@ func TestOneDecryptionError(t *testing.T) {
 		_, err := ops.DecryptContext(t.Context(), test.ciphertext, test.opts)
 		assert.Same(t, backend.ErrDecryption, err, name)
 	}
+	assert.Equal(t, 5, *calls, "a ciphertext of the wrong length is not sent")
 }
 
 func TestDecryptRefusedBeforeCall(t *testing.T) {
