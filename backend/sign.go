@@ -137,16 +137,13 @@ func (o SignOps) saltLength(alg SignatureAlgorithm, salt int) (int, error) {
 // parseSignerOpts returns the scheme, hash and context that opts ask of a key with this public key, and for PSS the salt
 // length as given. The error is a sentinel.
 func parseSignerOpts(pub crypto.PublicKey, opts crypto.SignerOpts) (req SignRequest, salt int, err error) {
-	if opts == nil {
+	if absentOptions(opts) {
 		return req, 0, ErrInvalidParams
 	}
 	switch pub.(type) {
 	case *rsa.PublicKey:
 		req.Scheme = RSAPKCS1v15
 		if pss, ok := opts.(*rsa.PSSOptions); ok {
-			if pss == nil {
-				return req, 0, ErrInvalidParams
-			}
 			req.Scheme, salt = RSAPSS, pss.SaltLength
 		}
 	case *ecdsa.PublicKey:
@@ -154,17 +151,11 @@ func parseSignerOpts(pub crypto.PublicKey, opts crypto.SignerOpts) (req SignRequ
 	case ed25519.PublicKey:
 		req.Scheme = Ed25519
 		if o, ok := opts.(*ed25519.Options); ok {
-			if o == nil {
-				return req, 0, ErrInvalidParams
-			}
 			req.Context = o.Context
 		}
 	case *mldsa.PublicKey:
 		req.Scheme = MLDSA
 		if o, ok := opts.(*mldsa.Options); ok {
-			if o == nil {
-				return req, 0, ErrInvalidParams
-			}
 			req.Context = o.Context
 		}
 	default:
@@ -172,4 +163,20 @@ func parseSignerOpts(pub crypto.PublicKey, opts crypto.SignerOpts) (req SignRequ
 	}
 	req.Hash = opts.HashFunc()
 	return req, salt, nil
+}
+
+// absentOptions reports whether opts are nil or a nil pointer of a known type. crypto/rsa and crypto/ed25519 panic in
+// HashFunc of the latter, and a key of any kind may be handed one.
+func absentOptions(opts crypto.SignerOpts) bool {
+	switch o := opts.(type) {
+	case nil:
+		return true
+	case *rsa.PSSOptions:
+		return o == nil
+	case *ed25519.Options:
+		return o == nil
+	case *mldsa.Options:
+		return o == nil
+	}
+	return false
 }

@@ -117,6 +117,8 @@ func TestRefusedBeforeCall(t *testing.T) {
 		{"nil PSS options", "rsa", pssSHA256, 32, (*rsa.PSSOptions)(nil), backend.ErrInvalidParams, "*rsa.PSSOptions"},
 		{"nil Ed25519 options", "ed25519", pureEd25519, 32, (*ed25519.Options)(nil), backend.ErrInvalidParams, "*ed25519.Options"},
 		{"nil ML-DSA options", "mldsa", pureMLDSA, 32, (*mldsa.Options)(nil), backend.ErrInvalidParams, "*mldsa.Options"},
+		{"nil PSS options for another kind", "ecdsa", ecdsaSHA256, 32, (*rsa.PSSOptions)(nil), backend.ErrInvalidParams, "*rsa.PSSOptions"},
+		{"nil Ed25519 options for another kind", "rsa", pkcs1SHA256, 32, (*ed25519.Options)(nil), backend.ErrInvalidParams, "*ed25519.Options"},
 		{"hash", "rsa", pkcs1SHA256, 48, crypto.SHA384, backend.ErrUnsupported, "can't sign with RSA PKCS#1 v1.5 with SHA-384; it takes RSA PKCS#1 v1.5 with SHA-256"},
 		{"no hash", "rsa", pkcs1SHA256, 32, crypto.Hash(0), backend.ErrUnsupported, "it takes RSA PKCS#1 v1.5 with SHA-256"},
 		{"unknown hash", "ecdsa", ecdsaSHA256, 32, crypto.Hash(200), backend.ErrUnsupported, "can't sign"},
