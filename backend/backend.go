@@ -14,7 +14,7 @@ type Backend interface {
 	// Type returns the name of the kind of backend, such as "pkcs11". It never changes.
 	Type() string
 
-	// Open finds the one key that params describe. It does not keep ctx.
+	// Open finds the one key that params describe. It does not keep ctx, and fails if ctx has ended.
 	//
 	// The error wraps ErrKeyNotFound, ErrAmbiguousKey, ErrKeyDisabled, ErrCredentials, ErrUnavailable, ErrClosed,
 	// ErrUnsupported (a kind of key that can't be used) or ErrInvalidParams (params of another backend, or malformed).
@@ -57,7 +57,8 @@ type Key interface {
 	// Capabilities returns what this key can do. It makes no call. The caller must not modify its slices.
 	Capabilities() Capabilities
 
-	// ID returns the key manager's own identifier of exactly this key, its version included, for people and logs.
+	// ID returns the key manager's own identifier of exactly this key, its version included, for people and logs. It is
+	// the same for everyone who opens this key, and another for every other key pair.
 	ID() string
 }
 
@@ -173,7 +174,8 @@ type Generator interface {
 
 	// Generate makes the key that params describe, inside the key manager, and opens it. If such a key exists, the error
 	// wraps ErrKeyExists, unless opts.Replace is set; then the new key takes its place and the old one is kept if
-	// anything fails. nil opts are the zero value.
+	// anything fails; handles of the old one never answer for the new. Of concurrent calls for one key without Replace,
+	// one makes it. Nothing is made if ctx has ended. nil opts are the zero value.
 	Generate(ctx context.Context, params Params, opts *GenerateOptions) (Key, error)
 }
 
@@ -200,7 +202,7 @@ type ImportOptions struct {
 
 // KeyInfo is what a [Lister] knows of a key without opening it.
 type KeyInfo struct {
-	ID        string // the key manager's own identifier
+	ID        string // as Key.ID
 	Label     string // the name that people gave it, if it has one
 	Algorithm string // as Capabilities.Algorithm, if it is known without opening the key
 	Params    Params // opens exactly this key

@@ -82,6 +82,7 @@ func TestDecryptRefusedBeforeCall(t *testing.T) {
 	}{
 		"nil":         {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, nil, "takes *rsa.OAEPOptions"},
 		"nil pointer": {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, (*rsa.OAEPOptions)(nil), "takes *rsa.OAEPOptions"},
+		//lint:ignore SA1019 that it is deprecated is why it is refused
 		"PKCS1":       {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.PKCS1v15DecryptOptions{}, "takes *rsa.OAEPOptions"},
 		"hash":        {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.OAEPOptions{Hash: crypto.SHA1}, "it takes [SHA-256]"},
 		"no hash":     {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.OAEPOptions{}, "it takes [SHA-256]"},
