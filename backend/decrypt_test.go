@@ -83,12 +83,12 @@ func TestDecryptRefusedBeforeCall(t *testing.T) {
 		"nil":         {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, nil, "takes *rsa.OAEPOptions"},
 		"nil pointer": {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, (*rsa.OAEPOptions)(nil), "takes *rsa.OAEPOptions"},
 		//lint:ignore SA1019 that it is deprecated is why it is refused
-		"PKCS1":       {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.PKCS1v15DecryptOptions{}, "takes *rsa.OAEPOptions"},
-		"hash":        {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.OAEPOptions{Hash: crypto.SHA1}, "it takes [SHA-256]"},
-		"no hash":     {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.OAEPOptions{}, "it takes [SHA-256]"},
-		"MGF":         {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA1}, "both must be the same"},
-		"label":       {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.OAEPOptions{Hash: crypto.SHA256, Label: []byte("x")}, "no OAEP label"},
-		"usage":       {backend.Capabilities{Usages: backend.UsageSign, OAEPHashes: []crypto.Hash{crypto.SHA256}}, oaepSHA256, "can't decrypt; its usages are sign"},
+		"PKCS1":   {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.PKCS1v15DecryptOptions{}, "takes *rsa.OAEPOptions"},
+		"hash":    {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.OAEPOptions{Hash: crypto.SHA1}, "it takes [SHA-256]"},
+		"no hash": {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.OAEPOptions{}, "it takes [SHA-256]"},
+		"MGF":     {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA1}, "both must be the same"},
+		"label":   {backend.Capabilities{OAEPHashes: []crypto.Hash{crypto.SHA256}}, &rsa.OAEPOptions{Hash: crypto.SHA256, Label: []byte("x")}, "no OAEP label"},
+		"usage":   {backend.Capabilities{Usages: backend.UsageSign, OAEPHashes: []crypto.Hash{crypto.SHA256}}, oaepSHA256, "can't decrypt; its usages are sign"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ops, _, calls := decrypter(test.caps)
