@@ -1,8 +1,8 @@
 # make help lists the targets. Everything runs with a Go toolchain alone, but `make test` wants root on Debian to install
 # the tokens and tools that the tests use; elsewhere install them yourself (see PACKAGES).
 
-PACKAGES    := softhsm2 opensc openssl gcc libc6-dev ca-certificates
-REQUIRE     := softhsm,opensc,openssl
+PACKAGES    := softhsm2 opensc gnutls-bin openssl gcc libc6-dev ca-certificates
+REQUIRE     := softhsm,opensc,gnutls-bin,openssl
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # The tests run with the oldest and the newest Go that the library supports.

@@ -1,0 +1,134 @@
+package pkcs11
+
+import "github.com/managedkeys/managedkeys/backend"
+
+// The return values that the code tells apart.
+const (
+	ckrGeneralError          ckr = 0x005
+	ckrFunctionFailed        ckr = 0x006
+	ckrArgumentsBad          ckr = 0x007
+	ckrAttributeSensitive    ckr = 0x011
+	ckrAttributeTypeInvalid  ckr = 0x012
+	ckrDataInvalid           ckr = 0x020
+	ckrDataLenRange          ckr = 0x021
+	ckrEncryptedDataInvalid  ckr = 0x040
+	ckrEncryptedDataLenRange ckr = 0x041
+	ckrOperationActive       ckr = 0x090
+	ckrPINIncorrect          ckr = 0x0A0
+	ckrPINInvalid            ckr = 0x0A1
+	ckrPINLenRange           ckr = 0x0A2
+	ckrPINExpired            ckr = 0x0A3
+	ckrPINLocked             ckr = 0x0A4
+	ckrUserAlreadyLoggedIn   ckr = 0x100
+	ckrUserPINNotInitialized ckr = 0x102
+	ckrAlreadyInitialized    ckr = 0x191
+	ckrFunctionRejected      ckr = 0x200
+	ckrVendorDefined         ckr = 0x80000000
+)
+
+// ckrs are the return values of PKCS #11 Specification Version 3.1, Section 5.1, and what each means for whoever uses a
+// key: what the token can't do or doesn't allow, refused credentials, a token that is away or in trouble.
+//
+// Object handles that became invalid are ErrUnavailable, since opening the key again may help.
+var ckrs = map[ckr]struct {
+	name     string
+	sentinel error
+}{
+	0x001: {"CANCEL", backend.ErrUnavailable},
+	0x002: {"HOST_MEMORY", backend.ErrUnavailable},
+	0x003: {"SLOT_ID_INVALID", backend.ErrUnavailable},
+	0x005: {"GENERAL_ERROR", backend.ErrUnavailable},
+	0x006: {"FUNCTION_FAILED", backend.ErrUnavailable},
+	0x007: {"ARGUMENTS_BAD", backend.ErrUnsupported},
+	0x008: {"NO_EVENT", backend.ErrUnavailable},
+	0x009: {"NEED_TO_CREATE_THREADS", backend.ErrUnsupported},
+	0x00A: {"CANT_LOCK", backend.ErrUnsupported},
+	0x010: {"ATTRIBUTE_READ_ONLY", backend.ErrUnsupported},
+	0x011: {"ATTRIBUTE_SENSITIVE", backend.ErrNotPermitted},
+	0x012: {"ATTRIBUTE_TYPE_INVALID", backend.ErrUnsupported},
+	0x013: {"ATTRIBUTE_VALUE_INVALID", backend.ErrUnsupported},
+	0x01B: {"ACTION_PROHIBITED", backend.ErrNotPermitted},
+	0x020: {"DATA_INVALID", backend.ErrUnsupported},
+	0x021: {"DATA_LEN_RANGE", backend.ErrUnsupported},
+	0x030: {"DEVICE_ERROR", backend.ErrUnavailable},
+	0x031: {"DEVICE_MEMORY", backend.ErrUnavailable},
+	0x032: {"DEVICE_REMOVED", backend.ErrUnavailable},
+	0x040: {"ENCRYPTED_DATA_INVALID", backend.ErrDecryption},
+	0x041: {"ENCRYPTED_DATA_LEN_RANGE", backend.ErrDecryption},
+	0x042: {"AEAD_DECRYPT_FAILED", backend.ErrDecryption},
+	0x050: {"FUNCTION_CANCELED", backend.ErrUnavailable},
+	0x051: {"FUNCTION_NOT_PARALLEL", backend.ErrUnavailable},
+	0x054: {"FUNCTION_NOT_SUPPORTED", backend.ErrUnsupported},
+	0x060: {"KEY_HANDLE_INVALID", backend.ErrUnavailable},
+	0x062: {"KEY_SIZE_RANGE", backend.ErrUnsupported},
+	0x063: {"KEY_TYPE_INCONSISTENT", backend.ErrUnsupported},
+	0x064: {"KEY_NOT_NEEDED", backend.ErrUnsupported},
+	0x065: {"KEY_CHANGED", backend.ErrKeyChanged},
+	0x066: {"KEY_NEEDED", backend.ErrUnsupported},
+	0x067: {"KEY_INDIGESTIBLE", backend.ErrUnsupported},
+	0x068: {"KEY_FUNCTION_NOT_PERMITTED", backend.ErrNotPermitted},
+	0x069: {"KEY_NOT_WRAPPABLE", backend.ErrNotPermitted},
+	0x06A: {"KEY_UNEXTRACTABLE", backend.ErrNotPermitted},
+	0x070: {"MECHANISM_INVALID", backend.ErrUnsupported},
+	0x071: {"MECHANISM_PARAM_INVALID", backend.ErrUnsupported},
+	0x082: {"OBJECT_HANDLE_INVALID", backend.ErrUnavailable},
+	0x090: {"OPERATION_ACTIVE", backend.ErrUnavailable},
+	0x091: {"OPERATION_NOT_INITIALIZED", backend.ErrUnavailable},
+	0x0A0: {"PIN_INCORRECT", backend.ErrCredentials},
+	0x0A1: {"PIN_INVALID", backend.ErrCredentials},
+	0x0A2: {"PIN_LEN_RANGE", backend.ErrCredentials},
+	0x0A3: {"PIN_EXPIRED", backend.ErrCredentials},
+	0x0A4: {"PIN_LOCKED", backend.ErrCredentials},
+	0x0B0: {"SESSION_CLOSED", backend.ErrUnavailable},
+	0x0B1: {"SESSION_COUNT", backend.ErrUnavailable},
+	0x0B3: {"SESSION_HANDLE_INVALID", backend.ErrUnavailable},
+	0x0B4: {"SESSION_PARALLEL_NOT_SUPPORTED", backend.ErrUnavailable},
+	0x0B5: {"SESSION_READ_ONLY", backend.ErrNotPermitted},
+	0x0B6: {"SESSION_EXISTS", backend.ErrUnavailable},
+	0x0B7: {"SESSION_READ_ONLY_EXISTS", backend.ErrUnavailable},
+	0x0B8: {"SESSION_READ_WRITE_SO_EXISTS", backend.ErrUnavailable},
+	0x0C0: {"SIGNATURE_INVALID", backend.ErrUnavailable},
+	0x0C1: {"SIGNATURE_LEN_RANGE", backend.ErrUnavailable},
+	0x0D0: {"TEMPLATE_INCOMPLETE", backend.ErrUnsupported},
+	0x0D1: {"TEMPLATE_INCONSISTENT", backend.ErrUnsupported},
+	0x0E0: {"TOKEN_NOT_PRESENT", backend.ErrUnavailable},
+	0x0E1: {"TOKEN_NOT_RECOGNIZED", backend.ErrUnavailable},
+	0x0E2: {"TOKEN_WRITE_PROTECTED", backend.ErrNotPermitted},
+	0x0F0: {"UNWRAPPING_KEY_HANDLE_INVALID", backend.ErrUnavailable},
+	0x0F1: {"UNWRAPPING_KEY_SIZE_RANGE", backend.ErrUnsupported},
+	0x0F2: {"UNWRAPPING_KEY_TYPE_INCONSISTENT", backend.ErrUnsupported},
+	0x100: {"USER_ALREADY_LOGGED_IN", backend.ErrCredentials},
+	0x101: {"USER_NOT_LOGGED_IN", backend.ErrCredentials},
+	0x102: {"USER_PIN_NOT_INITIALIZED", backend.ErrCredentials},
+	0x103: {"USER_TYPE_INVALID", backend.ErrCredentials},
+	0x104: {"USER_ANOTHER_ALREADY_LOGGED_IN", backend.ErrCredentials},
+	0x105: {"USER_TOO_MANY_TYPES", backend.ErrCredentials},
+	0x110: {"WRAPPED_KEY_INVALID", backend.ErrDecryption},
+	0x112: {"WRAPPED_KEY_LEN_RANGE", backend.ErrDecryption},
+	0x113: {"WRAPPING_KEY_HANDLE_INVALID", backend.ErrUnavailable},
+	0x114: {"WRAPPING_KEY_SIZE_RANGE", backend.ErrUnsupported},
+	0x115: {"WRAPPING_KEY_TYPE_INCONSISTENT", backend.ErrUnsupported},
+	0x120: {"RANDOM_SEED_NOT_SUPPORTED", backend.ErrUnsupported},
+	0x121: {"RANDOM_NO_RNG", backend.ErrUnsupported},
+	0x130: {"DOMAIN_PARAMS_INVALID", backend.ErrUnsupported},
+	0x140: {"CURVE_NOT_SUPPORTED", backend.ErrUnsupported},
+	0x150: {"BUFFER_TOO_SMALL", backend.ErrUnavailable},
+	0x160: {"SAVED_STATE_INVALID", backend.ErrUnavailable},
+	0x170: {"INFORMATION_SENSITIVE", backend.ErrNotPermitted},
+	0x180: {"STATE_UNSAVEABLE", backend.ErrUnavailable},
+	0x190: {"CRYPTOKI_NOT_INITIALIZED", backend.ErrUnavailable},
+	0x191: {"CRYPTOKI_ALREADY_INITIALIZED", backend.ErrUnavailable},
+	0x1A0: {"MUTEX_BAD", backend.ErrUnavailable},
+	0x1A1: {"MUTEX_NOT_LOCKED", backend.ErrUnavailable},
+	0x1B0: {"NEW_PIN_MODE", backend.ErrCredentials},
+	0x1B1: {"NEXT_OTP", backend.ErrCredentials},
+	0x1B5: {"EXCEEDED_MAX_ITERATIONS", backend.ErrUnavailable},
+	0x1B6: {"FIPS_SELF_TEST_FAILED", backend.ErrUnavailable},
+	0x1B7: {"LIBRARY_LOAD_FAILED", backend.ErrUnavailable},
+	0x1B8: {"PIN_TOO_WEAK", backend.ErrCredentials},
+	0x1B9: {"PUBLIC_KEY_INVALID", backend.ErrUnsupported},
+	0x200: {"FUNCTION_REJECTED", backend.ErrNotPermitted},
+	0x201: {"TOKEN_RESOURCE_EXCEEDED", backend.ErrUnavailable},
+	0x202: {"OPERATION_CANCEL_FAILED", backend.ErrUnavailable},
+	0x203: {"KEY_EXHAUSTED", backend.ErrKeyDisabled},
+}

@@ -1,0 +1,104 @@
+package pkcs11
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/managedkeys/managedkeys/backend"
+)
+
+// ckr is a return value of a PKCS#11 function (CK_RV).
+type ckr uint64
+
+// Error returns the standard's name, or the number where the standard has none.
+func (c ckr) Error() string {
+	if r, ok := ckrs[c]; ok {
+		return "CKR_" + r.name
+	}
+	if c&ckrVendorDefined != 0 {
+		return fmt.Sprintf("vendor-defined CKR 0x%08X", uint64(c))
+	}
+	return fmt.Sprintf("CKR 0x%08X", uint64(c))
+}
+
+// sentinel returns the kind of failure that c is for whoever uses a key. What is unknown may pass.
+func (c ckr) sentinel() error {
+	if r, ok := ckrs[c]; ok {
+		return r.sentinel
+	}
+	return backend.ErrUnavailable
+}
+
+// refusesPIN reports whether c, from C_Login, says that the same PIN would be refused again. Trying it again could lock
+// the token.
+func (c ckr) refusesPIN() bool {
+	switch c {
+	case ckrPINIncorrect, ckrPINInvalid, ckrPINLenRange, ckrPINExpired, ckrPINLocked, ckrUserPINNotInitialized:
+		return true
+	}
+	return false
+}
+
+// failsDecryption reports whether c, from decryption, may mean that the ciphertext is not one. SoftHSM2 and others have
+// only general errors for that. They all look alike to the caller, who could use a difference to decrypt (RFC 8017,
+// Section 7.1.2).
+func (c ckr) failsDecryption() bool {
+	switch c {
+	case ckrGeneralError, ckrFunctionFailed, ckrArgumentsBad, ckrDataInvalid, ckrDataLenRange, ckrEncryptedDataInvalid,
+		ckrEncryptedDataLenRange, ckrFunctionRejected:
+		return true
+	}
+	return false
+}
+
+// refusesParameters reports whether c, from an operation that was tried out, says that the token doesn't do it, and not
+// that the token is in trouble.
+func (c ckr) refusesParameters() bool {
+	return c.failsDecryption() || errors.Is(c.sentinel(), backend.ErrUnsupported)
+}
+
+// callError is a PKCS#11 function that failed.
+type callError struct {
+	function string // such as "C_Login"
+	code     ckr
+	cause    error // as crypto11 gave it, or nil
+}
+
+func (e *callError) Error() string { return e.function + ": " + e.code.Error() }
+
+func (e *callError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{e.code}
+	}
+	return []error{e.code, e.cause}
+}
+
+// code returns the PKCS#11 return value in err's chain, and whether there is one.
+func code(err error) (ckr, bool) {
+	var c ckr
+	return c, errors.As(err, &c)
+}
+
+// isSentinel reports whether err wraps a sentinel of package backend already.
+func isSentinel(err error) bool {
+	for _, s := range []error{backend.ErrKeyNotFound, backend.ErrKeyExists, backend.ErrAmbiguousKey, backend.ErrUnsupported,
+		backend.ErrNotPermitted, backend.ErrUnavailable, backend.ErrCredentials, backend.ErrKeyDisabled, backend.ErrKeyChanged,
+		backend.ErrDecryption, backend.ErrInvalidParams} {
+		if errors.Is(err, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// classify returns err with the sentinel that it stands for in its chain, and nil for nil. Errors without a PKCS#11
+// return value, such as an answer that can't be parsed, are ErrUnavailable.
+func classify(err error) error {
+	if err == nil || isSentinel(err) {
+		return err
+	}
+	if c, ok := code(err); ok {
+		return fmt.Errorf("%w: %w", c.sentinel(), err)
+	}
+	return fmt.Errorf("%w: %w", backend.ErrUnavailable, err)
+}
