@@ -1,0 +1,42 @@
+package managedkey
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestDependencies keeps the core small: what the packages may link outside the standard library is listed here.
+func TestDependencies(t *testing.T) {
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("there is no go command")
+	}
+	const module = "github.com/managedkeys/managedkeys/"
+	for pkg, allowed := range map[string][]string{
+		"namespace":  nil,
+		"backend":    {"filippo.io/mldsa"},
+		"managedkey": {"filippo.io/mldsa", "github.com/google/uuid", module + "namespace", module + "backend"},
+	} {
+		t.Run(pkg, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), goTool, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", module+pkg)
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("go list: %v", err)
+			}
+			deps := strings.Fields(string(out))
+			if !slices.Contains(deps, module+pkg) {
+				t.Fatalf("go list does not know the package itself: %q", deps)
+			}
+			for _, dep := range deps {
+				known := dep == module+pkg || slices.ContainsFunc(allowed, func(a string) bool {
+					return dep == a || !strings.HasPrefix(a, module) && strings.HasPrefix(dep, a+"/")
+				})
+				if !known {
+					t.Errorf("%s depends on %s", pkg, dep)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,33 @@
+// Package managedkey keeps managed keys: named entries that point at keys in external key managers, with the policy of
+// who may do what with them.
+//
+// A program makes its backends, adds entries to a [Registry], and gets standard handles from it:
+//
+//	err := keys.Create(ctx, managedkey.Entry{Ref: ref, Backend: hsm, Params: params, AllowGenerateKey: true})
+//	signer, err := keys.Signer(ctx, ref)
+//	der, err := x509.CreateCertificate(rand.Reader, template, parent, leafPublicKey, signer)
+//
+// # Entries
+//
+// An [Entry] belongs to one namespace. It allows usages (sign and verify, if it names none), and switches say whether
+// its key may be generated, replaced, imported, and used by every mount. Create makes no call: the key is opened when
+// it is first used. From then on the entry is pinned to that public key and answers for no other; only Generate,
+// Import and an Update that names the new pin replace it. Symmetric keys have no public key and so no pin.
+//
+// # Handles
+//
+// A [Key] is bound to one key and checks policy on each operation, so that handles that are out follow every change:
+// usages that were taken away, grants that were revoked, entries that were deleted. Signer and Decrypter return narrow
+// values that are a crypto.Signer or a crypto.Decrypter and not both. [Key.WithContext] bounds the methods of these
+// interfaces by a context.
+//
+// # Mounts
+//
+// An engine, such as a PKI, isn't given the registry but a [Mount], which reaches the keys of one namespace that were
+// granted to it. Grants are between one mount and one entry, not between names: renaming the mount keeps them, and an
+// entry that was deleted and made again has none.
+//
+// # Errors
+//
+// Every error is an *[Error] and wraps one of the sentinels of package backend.
+package managedkey

@@ -1,0 +1,222 @@
+package managedkey
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/namespace"
+)
+
+// Entry is one managed key: its name, where the key is, and what may be done with it.
+type Entry struct {
+	// Ref is the entry's name, unique over all backends within its namespace. A name that has the form of a UUID is
+	// refused, since mounts may ask for keys by UUID.
+	Ref namespace.Ref
+
+	// UUID identifies the entry for as long as it exists; one that is deleted and made again is another. Create ignores
+	// it and assigns a new one. For Update it must be empty or that of the entry.
+	UUID string
+
+	// Backend and Params say where the key is. Both are required and of the same backend type. The caller must not
+	// modify Params afterwards.
+	Backend backend.Backend
+	Params  backend.Params
+
+	// Usages are the operations that are allowed. 0 means backend.UsageDefault: sign and verify.
+	Usages backend.Usage
+
+	AllowGenerateKey bool // the key is generated if the backend doesn't have it, on first use or by Generate
+	AllowReplaceKey  bool // Generate and Import may replace a key that exists
+	AllowStoreKey    bool // Import may put a private key into the backend
+	AnyMount         bool // every mount of the namespace may use the key, without a grant
+
+	// PublicKeySHA256 is the pin: the SHA-256 hash of the key's SubjectPublicKeyInfo (see backend.Fingerprint), 32
+	// bytes. The entry never answers for a key with another public key. If it is empty, the first open sets it.
+	// Symmetric keys have none.
+	PublicKeySHA256 []byte
+}
+
+// policyBits are the switches of an entry, and whether it is gone.
+type policyBits uint8
+
+const (
+	allowGenerate policyBits = 1 << iota
+	allowReplace
+	allowStore
+	anyMount
+	deleted
+)
+
+// state is everything about an entry that can change. It is immutable: a change stores another state, so that whoever
+// loads one sees policy, location and key of the same moment. It is kept small, because every entry has one.
+type state struct {
+	backend backend.Backend
+	params  backend.Params
+	pin     *[sha256.Size]byte // nil until first opened, and for symmetric keys
+	key     backend.Key        // nil until first opened
+	bound   *binding           // what handles of key hold; nil exactly where key is
+	version uint32             // counts the updates of location and pin, to recognise an open that one overtook
+	usages  backend.Usage
+	bits    policyBits
+}
+
+var deletedState = &state{bits: deleted}
+
+func (s *state) is(b policyBits) bool { return s.bits&b != 0 }
+
+// entry is the identity of one Entry, from Create to Delete.
+//
+// What is immutable: name, id, space. The state is loaded by anyone and stored under space.mu; once it is deletedState
+// it stays so.
+type entry struct {
+	name  name
+	id    uuid.UUID
+	space *space
+	state atomic.Pointer[state]
+}
+
+func (e *entry) ref() namespace.Ref {
+	return namespace.Ref{Namespace: e.space.path, Name: e.name.String()}
+}
+
+// hashID returns the hash of a UUID that this package made: it is random already.
+func hashID(id *uuid.UUID) uint64 { return binary.LittleEndian.Uint64(id[:8]) }
+
+// parseID returns s as a UUID if it has the form of one, 36 characters.
+func parseID(s string) (uuid.UUID, bool) {
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return uuid.Nil, false
+	}
+	id, err := uuid.Parse(s)
+	return id, err == nil
+}
+
+// binding is what all handles of an entry share for as long as its key pair stays the same. A client that was
+// reconfigured keeps the binding; a replaced key gets another. It is immutable from when it is part of a state.
+type binding struct {
+	entry     *entry
+	public    crypto.PublicKey   // nil if the key is symmetric
+	pin       *[sha256.Size]byte // fingerprint of public, or nil
+	kind      string             // backend type when it was made
+	id        string             // the key manager's identifier when it was made
+	algorithm string
+	handle    Key // that of the registry
+}
+
+// newBinding returns a binding for key that has no entry yet.
+func newBinding(key backend.Key) (*binding, error) {
+	b := &binding{public: key.Public(), id: key.ID(), algorithm: key.Capabilities().Algorithm}
+	b.handle.bound = b
+	if b.public != nil {
+		pin, err := backend.Fingerprint(b.public)
+		if err != nil {
+			return nil, err
+		}
+		b.pin = &pin
+	}
+	return b, nil
+}
+
+// matches returns ErrKeyChanged if a pin is wanted and got is another one or none.
+func matches(want, got *[sha256.Size]byte) error {
+	switch {
+	case want == nil || got != nil && *want == *got:
+		return nil
+	case got == nil:
+		return fmt.Errorf("the pin is %x, but the key is symmetric: %w", *want, backend.ErrKeyChanged)
+	}
+	return fmt.Errorf("the public key has SHA-256 %x, the pin is %x: %w", *got, *want, backend.ErrKeyChanged)
+}
+
+// newState checks everything of in that can be checked without the backend and returns it as a state without a key.
+func newState(in *Entry) (*state, error) {
+	if err := in.Ref.Validate(); err != nil {
+		return nil, invalidRef(err)
+	}
+	if _, isID := parseID(in.Ref.Name); isID {
+		return nil, invalidRef(fmt.Errorf("%w: key name %q has the form of a UUID", namespace.ErrInvalid, in.Ref.Name))
+	}
+	if isNil(in.Backend) {
+		return nil, fmt.Errorf("field Backend is nil; it takes a backend.Backend: %w", backend.ErrInvalidParams)
+	}
+	if isNil(in.Params) {
+		return nil, fmt.Errorf("field Params is nil; it takes those of backend %q: %w",
+			in.Backend.Type(), backend.ErrInvalidParams)
+	}
+	if got, want := in.Params.BackendType(), in.Backend.Type(); got != want {
+		return nil, fmt.Errorf("field Params is of backend %q, want %q: %w", got, want, backend.ErrInvalidParams)
+	}
+	if err := in.Params.Validate(); err != nil {
+		if !errors.Is(err, backend.ErrInvalidParams) {
+			err = fmt.Errorf("%w: %w", backend.ErrInvalidParams, err)
+		}
+		return nil, fmt.Errorf("field Params: %w", err)
+	}
+	const known = backend.UsageGenerateRandom<<1 - 1
+	if unknown := in.Usages &^ known; unknown != 0 {
+		return nil, fmt.Errorf("field Usages has unknown bits %#x; it takes %s: %w",
+			uint16(unknown), known, backend.ErrInvalidParams)
+	}
+	s := &state{backend: in.Backend, params: in.Params, usages: in.Usages}
+	if s.usages == 0 {
+		s.usages = backend.UsageDefault
+	}
+	switch n := len(in.PublicKeySHA256); n {
+	case 0:
+	case sha256.Size:
+		s.pin = (*[sha256.Size]byte)(bytes.Clone(in.PublicKeySHA256))
+	default:
+		return nil, fmt.Errorf("field PublicKeySHA256 has %d bytes, want %d: %w", n, sha256.Size, backend.ErrInvalidParams)
+	}
+	for _, b := range []struct {
+		set bool
+		bit policyBits
+	}{
+		{in.AllowGenerateKey, allowGenerate}, {in.AllowReplaceKey, allowReplace},
+		{in.AllowStoreKey, allowStore}, {in.AnyMount, anyMount},
+	} {
+		if b.set {
+			s.bits |= b.bit
+		}
+	}
+	return s, nil
+}
+
+// export returns the state as the Entry that it came from.
+func (e *entry) export(s *state) Entry {
+	out := Entry{
+		Ref: e.ref(), UUID: e.id.String(), Backend: s.backend, Params: s.params, Usages: s.usages,
+		AllowGenerateKey: s.is(allowGenerate), AllowReplaceKey: s.is(allowReplace),
+		AllowStoreKey: s.is(allowStore), AnyMount: s.is(anyMount),
+	}
+	if s.pin != nil {
+		out.PublicKeySHA256 = bytes.Clone(s.pin[:])
+	}
+	return out
+}
+
+// sameLocation reports whether both states point at the same key through the same client.
+func (s *state) sameLocation(t *state) bool {
+	return reflect.ValueOf(s.backend).Comparable() && s.backend == t.backend && reflect.DeepEqual(s.params, t.params)
+}
+
+// isNil reports whether v is nil or holds a nil pointer, which would make the first method call panic.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Chan:
+		return r.IsNil()
+	}
+	return false
+}

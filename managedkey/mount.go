@@ -1,0 +1,303 @@
+package managedkey
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/namespace"
+)
+
+// Mount is what an engine is given instead of a registry: it reaches only keys of its own namespace, neither of parents
+// nor of children, and of those only the ones that it has a grant for or that every mount may use (Entry.AnyMount).
+//
+// A mount asks for keys by name or by UUID. If its namespace has no such key, the answer is the same whether another
+// namespace has one or not; the error wraps backend.ErrKeyNotFound. If its namespace has the key but the mount has no
+// grant, the error wraps backend.ErrNotPermitted.
+//
+// All methods are safe for concurrent use; looking up a key takes no lock.
+type Mount struct {
+	id    string // immutable; grants belong to the mount whatever its path is
+	space *space // immutable
+
+	closed atomic.Bool            // stored under space.mu, once
+	path   atomic.Pointer[string] // stored under space.mu; the key of this mount in space.mounts while it is not closed
+	seats  index[seat]            // changed under space.mu; by UUID of the entry
+}
+
+// seat is one mount's relation to one entry. It exists from the first grant or the first use on, until the entry is
+// deleted or the mount closed, so that handles follow each later grant and revocation.
+type seat struct {
+	mount   *Mount
+	entry   *entry
+	granted atomic.Bool         // stored under space.mu
+	handle  atomic.Pointer[Key] // the newest handle that was given out
+}
+
+// Mount makes a mount at path in the namespace ns, with grants for the entries that allowed names, by name or UUID.
+// If there is an error, nothing was made.
+//
+// A path obeys the rules of a namespace.Path that is not empty, such as "pki" or "transit/prod", and is unique within
+// the namespace. The error wraps backend.ErrInvalidParams if ns or path is malformed, backend.ErrKeyExists if there is
+// a mount at path, and backend.ErrKeyNotFound if there is no such entry in ns.
+func (r *Registry) Mount(ctx context.Context, ns namespace.Path, path string, allowed ...string) (*Mount, error) {
+	ref := namespace.Ref{Namespace: ns}
+	if ctx.Err() != nil {
+		return nil, fail("mount", ref, "", ended(ctx))
+	}
+	err := ns.Validate()
+	if err == nil {
+		err = validateMountPath(path)
+	}
+	if err != nil {
+		return nil, fail("mount", ref, "", invalidRef(err))
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fail("mount", ref, "", fmt.Errorf("no randomness for a UUID: %w: %w", backend.ErrUnavailable, err))
+	}
+	m, err := r.mount(ns, id.String(), strings.Clone(path), allowed)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (r *Registry) mount(ns namespace.Path, id, path string, allowed []string) (*Mount, error) {
+	s := r.lockSpace(ns)
+	m, err := s.mount(id, path, allowed)
+	s.mu.Unlock()
+	if err != nil {
+		s.sweep() // it may have been made for this mount
+	}
+	return m, err
+}
+
+// mount makes a mount; mu is held.
+func (s *space) mount(id, path string, allowed []string) (*Mount, error) {
+	if s.mounts[path] != nil {
+		return nil, fail("mount", namespace.Ref{Namespace: s.path}, "", errPathTaken(path))
+	}
+	m := &Mount{id: id, space: s}
+	m.path.Store(&path)
+	for _, nameOrUUID := range allowed {
+		e := s.resolve(nameOrUUID)
+		if e == nil {
+			return nil, fail("mount", namespace.Ref{Namespace: s.path, Name: nameOrUUID}, "", errAbsent)
+		}
+		m.sit(e).granted.Store(true)
+	}
+	if s.mounts == nil {
+		s.mounts = make(map[string]*Mount)
+	}
+	s.mounts[path] = m
+	return m, nil
+}
+
+func errPathTaken(path string) error {
+	return fmt.Errorf("a mount at path %q: %w", path, backend.ErrKeyExists)
+}
+
+func validateMountPath(path string) error {
+	if path == "" {
+		return fmt.Errorf("%w: empty mount path", namespace.ErrInvalid)
+	}
+	return namespace.Path(path).Validate()
+}
+
+// ID returns the mount's UUID. It stays the same when the mount is renamed.
+func (m *Mount) ID() string { return m.id }
+
+// Namespace returns the namespace whose keys the mount may use.
+func (m *Mount) Namespace() namespace.Path { return m.space.path }
+
+// Path returns the mount's path within its namespace.
+func (m *Mount) Path() string { return *m.path.Load() }
+
+func (m *Mount) fail(op, name, kind string, err error) error {
+	return fail(op, namespace.Ref{Namespace: m.space.path, Name: name}, kind, err)
+}
+
+// seat returns the mount's seat for e, or nil.
+func (m *Mount) seat(e *entry) *seat {
+	return m.seats.find(hashID(&e.id), func(s *seat) bool { return s.entry == e })
+}
+
+// sit returns the mount's seat for e, made if need be; space.mu is held.
+func (m *Mount) sit(e *entry) *seat {
+	s := m.seat(e)
+	if s == nil {
+		s = &seat{mount: m, entry: e}
+		m.seats.add(s, func(s *seat) uint64 { return hashID(&s.entry.id) })
+	}
+	return s
+}
+
+// admits reports whether the mount may use the entry whose state is st.
+func (s *seat) admits(st *state) bool {
+	return (s.granted.Load() || st.is(anyMount)) && !s.mount.closed.Load()
+}
+
+// Key returns a handle to a key of the mount's namespace. It opens or generates the key as [Registry.Key] does, and
+// costs as little afterwards. The handle stops when the grant is revoked or the mount closed. For the error see
+// [Mount] and [Registry.Key].
+func (m *Mount) Key(ctx context.Context, nameOrUUID string) (*Key, error) {
+	e := m.space.resolve(nameOrUUID)
+	if e == nil {
+		return nil, m.fail("open", nameOrUUID, "", m.absent())
+	}
+	st := e.state.Load()
+	s := m.seat(e)
+	if s == nil || !s.admits(st) {
+		var err error
+		if s, err = m.take(e); err != nil {
+			return nil, m.fail("open", nameOrUUID, e.kind(), err)
+		}
+	}
+	if st.key == nil {
+		var err error
+		if st, err = e.open(ctx); err != nil {
+			return nil, m.fail("open", nameOrUUID, e.kind(), err)
+		}
+	}
+	k := s.handle.Load()
+	if k == nil || k.bound != st.bound {
+		k = &Key{bound: st.bound, seat: s}
+		s.handle.Store(k)
+	}
+	return k, nil
+}
+
+// absent says why the mount doesn't know a key.
+func (m *Mount) absent() error {
+	if m.closed.Load() {
+		return errUnmounted
+	}
+	return errAbsent
+}
+
+// take returns the mount's seat for e, made if e is there for any mount.
+func (m *Mount) take(e *entry) (*seat, error) {
+	m.space.mu.Lock()
+	defer m.space.mu.Unlock()
+	st := e.state.Load()
+	switch s := m.seat(e); {
+	case m.closed.Load():
+		return nil, errUnmounted
+	case st.is(deleted):
+		return nil, errAbsent
+	case s != nil && s.admits(st):
+		return s, nil
+	case st.is(anyMount):
+		return m.sit(e), nil
+	}
+	return nil, m.errNotGranted()
+}
+
+func (m *Mount) errNotGranted() error {
+	return fmt.Errorf("the mount %q has no grant for this key: %w", m.Path(), backend.ErrNotPermitted)
+}
+
+// Signer returns the key as [Registry.Signer] does, for this mount.
+func (m *Mount) Signer(ctx context.Context, nameOrUUID string) (crypto.Signer, error) {
+	k, err := m.Key(ctx, nameOrUUID)
+	if err != nil {
+		return nil, err
+	}
+	return k.narrowSigner()
+}
+
+// Decrypter returns the key as [Registry.Decrypter] does, for this mount.
+func (m *Mount) Decrypter(ctx context.Context, nameOrUUID string) (crypto.Decrypter, error) {
+	k, err := m.Key(ctx, nameOrUUID)
+	if err != nil {
+		return nil, err
+	}
+	return k.narrowDecrypter()
+}
+
+// Grant lets the mount use a key of its namespace, by name or UUID. The grant belongs to the entry that has the name
+// now, and not to one that may have it later. Granting again does nothing. The error wraps backend.ErrKeyNotFound if
+// there is no such entry, and backend.ErrNotPermitted if the mount was closed.
+func (m *Mount) Grant(nameOrUUID string) error { return m.set("grant", nameOrUUID, true) }
+
+// Revoke takes back the grant. Handles to the key that were given out through this mount stop at once, unless every
+// mount may use it; those of other mounts go on. Should the mount get a grant for the same entry again, they work
+// again. Revoking what was not granted does nothing. The error is as for [Mount.Grant].
+func (m *Mount) Revoke(nameOrUUID string) error { return m.set("revoke", nameOrUUID, false) }
+
+func (m *Mount) set(op, nameOrUUID string, granted bool) error {
+	m.space.mu.Lock()
+	defer m.space.mu.Unlock()
+	e := m.space.resolve(nameOrUUID)
+	if m.closed.Load() || e == nil {
+		return m.fail(op, nameOrUUID, "", m.absent())
+	}
+	if granted {
+		m.sit(e).granted.Store(true)
+	} else if s := m.seat(e); s != nil {
+		s.granted.Store(false)
+	}
+	return nil
+}
+
+// Allowed returns the names of the keys that the mount has a grant for, sorted. Keys that every mount may use are not
+// among them.
+func (m *Mount) Allowed() []string {
+	m.space.mu.Lock()
+	defer m.space.mu.Unlock()
+	var names []string
+	for s := range m.seats.all {
+		if s.granted.Load() {
+			names = append(names, s.entry.name.String())
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Rename moves the mount to another path of the same namespace; its ID, grants and handles stay. The error wraps
+// backend.ErrInvalidParams or backend.ErrKeyExists as for [Registry.Mount], and backend.ErrNotPermitted if the mount
+// was closed.
+func (m *Mount) Rename(path string) error {
+	if err := validateMountPath(path); err != nil {
+		return m.fail("rename", "", "", invalidRef(err))
+	}
+	path = strings.Clone(path)
+	s := m.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch other := s.mounts[path]; {
+	case m.closed.Load():
+		return m.fail("rename", "", "", errUnmounted)
+	case other != nil && other != m:
+		return m.fail("rename", "", "", errPathTaken(path))
+	}
+	delete(s.mounts, m.Path())
+	s.mounts[path] = m
+	m.path.Store(&path)
+	return nil
+}
+
+// Close removes the mount and its grants. Handles that were given out through it stop at once. Closing again does
+// nothing; the error is always nil.
+func (m *Mount) Close() error {
+	s := m.space
+	s.mu.Lock()
+	if !m.closed.Swap(true) {
+		delete(s.mounts, m.Path())
+		for seat := range m.seats.all {
+			seat.granted.Store(false)
+		}
+		m.seats.clear()
+	}
+	s.mu.Unlock()
+	s.sweep()
+	return nil
+}

@@ -1,0 +1,133 @@
+package managedkey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/managedkeys/managedkeys/backend"
+)
+
+// Update replaces the policy and location of the entry in.Ref, all at once; its UUID and grants stay. Handles that are
+// out follow the new policy at once. If there is an error, nothing was changed.
+//
+// If Backend and Params are what they were, the open key is kept and no call is made. If they changed, the key is
+// opened at its new place first, and it must be the pinned one; handles that are out then go on with it. Handles of a
+// symmetric key can't be proved to mean the same key: they fail with backend.ErrKeyChanged, and new look-ups give the
+// new key.
+//
+// An empty PublicKeySHA256 leaves the pin as it is. Another one points the entry at another key on purpose: the key at
+// the place that in names must have it, and handles that are out fail with backend.ErrKeyChanged.
+//
+// An entry whose key was never opened, may be generated and is not there yet, may move without being opened; Update
+// generates nothing. Of two concurrent updates, the one that ends last holds.
+//
+// The error wraps backend.ErrInvalidParams as for [Registry.Create], or if in.UUID is that of another entry;
+// backend.ErrKeyNotFound; backend.ErrKeyChanged; or what the backend's Open returned.
+func (r *Registry) Update(ctx context.Context, in Entry) error {
+	if ctx.Err() != nil {
+		return fail("update", in.Ref, "", ended(ctx))
+	}
+	next, err := newState(&in)
+	if err != nil {
+		return fail("update", in.Ref, "", err)
+	}
+	e, err := r.lookup("update", in.Ref)
+	if err != nil {
+		return err
+	}
+	if id, ok := parseID(in.UUID); in.UUID != "" && (!ok || id != e.id) {
+		return fail("update", in.Ref, in.Backend.Type(), fmt.Errorf("field UUID is %.40q, that of the entry is %q: %w",
+			in.UUID, e.id, backend.ErrInvalidParams))
+	}
+	if err := e.update(ctx, next); err != nil {
+		return fail("update", in.Ref, in.Backend.Type(), err)
+	}
+	return nil
+}
+
+func (e *entry) update(ctx context.Context, next *state) error {
+	for {
+		if ctx.Err() != nil {
+			return ended(ctx)
+		}
+		e.space.mu.Lock()
+		now := e.state.Load()
+		if now.is(deleted) {
+			e.space.mu.Unlock()
+			return errAbsent
+		}
+		if now.sameLocation(next) && (next.pin == nil || now.pin != nil && *now.pin == *next.pin) {
+			next.version, next.pin, next.key, next.bound = now.version, now.pin, now.key, now.bound
+			e.state.Store(next)
+			e.space.mu.Unlock()
+			return nil
+		}
+		mine := e.free()
+		if mine {
+			callCtx, cancel := bounded(ctx)
+			e.start(callCtx, cancel, probing,
+				func(ctx context.Context) (backend.Key, error) { return next.backend.Open(ctx, next.params) },
+				func(f *flight, result found) (*state, error) { return e.move(f, next, result) })
+		}
+		f := e.flight()
+		e.space.mu.Unlock()
+		if mine {
+			return e.leave(f, f.wait(ctx))
+		}
+		if err := f.outlast(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// bounded returns a context that ends with ctx, and at the latest after openTimeout if ctx has no deadline.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, openTimeout)
+}
+
+// leave returns the result of the update's own flight f. If f has none yet, it is made void, and err is returned.
+func (e *entry) leave(f *flight, err error) error {
+	e.space.mu.Lock()
+	defer e.space.mu.Unlock()
+	if f.over {
+		return f.err
+	}
+	e.forget(f)
+	return err
+}
+
+// move makes next, whose key was opened, the state of the entry; space.mu is held.
+func (e *entry) move(f *flight, next *state, result found) (*state, error) {
+	now := e.state.Load()
+	switch {
+	case now.is(deleted):
+		return nil, errAbsent
+	case e.flight() != f:
+		return nil, fmt.Errorf("%w: the key manager did not answer in time", backend.ErrUnavailable)
+	}
+	next.version = now.version + 1
+	fresh := now.key == nil && now.pin == nil && next.pin == nil
+	if fresh && errors.Is(result.err, backend.ErrKeyNotFound) && next.is(allowGenerate) {
+		e.state.Store(next)
+		return next, nil
+	}
+	if result.err != nil {
+		return nil, result.err
+	}
+	if next.pin == nil {
+		next.pin = now.pin
+		if now.key != nil && now.pin == nil && result.bound.pin != nil {
+			return nil, fmt.Errorf("the entry has a symmetric key, but the new one has a public key: %w", backend.ErrKeyChanged)
+		}
+	}
+	if err := matches(next.pin, result.bound.pin); err != nil {
+		return nil, err
+	}
+	e.bind(next, now, result)
+	e.state.Store(next)
+	return next, nil
+}
