@@ -1,0 +1,93 @@
+package pki
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey"
+)
+
+var (
+	pkcs1Algorithms = []x509.SignatureAlgorithm{x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA}
+	pssAlgorithms   = []x509.SignatureAlgorithm{x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS}
+
+	// The hash that is as strong as the curve comes first (RFC 5480, Section 4).
+	p256Algorithms = []x509.SignatureAlgorithm{x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512}
+	p384Algorithms = []x509.SignatureAlgorithm{x509.ECDSAWithSHA384, x509.ECDSAWithSHA512, x509.ECDSAWithSHA256}
+	p521Algorithms = []x509.SignatureAlgorithm{x509.ECDSAWithSHA512, x509.ECDSAWithSHA384, x509.ECDSAWithSHA256}
+)
+
+// algorithm returns want, or the best algorithm of key if want is 0. The error wraps backend.ErrUnsupported and lists
+// what the key takes.
+func (e *Engine) algorithm(key *managedkey.Key, want x509.SignatureAlgorithm) (x509.SignatureAlgorithm, error) {
+	pub := key.Public()
+	able := key.Capabilities().X509(pub)
+	if len(able) == 0 {
+		return 0, fmt.Errorf("pki: signature algorithm: the %s key %q has none that certificates can use here: %w",
+			backend.Describe(pub), key.ID(), backend.ErrUnsupported)
+	}
+	if want != x509.UnknownSignatureAlgorithm {
+		if slices.Contains(able, want) {
+			return want, nil
+		}
+		names := make([]string, len(able))
+		for i, a := range able {
+			names[i] = a.String()
+		}
+		return 0, fmt.Errorf("pki: signature algorithm: the %s key %q can't sign with %s; it takes %s: %w",
+			backend.Describe(pub), key.ID(), want, strings.Join(names, ", "), backend.ErrUnsupported)
+	}
+	for _, a := range e.preferred(pub) {
+		if slices.Contains(able, a) {
+			return a, nil
+		}
+	}
+	return able[0], nil
+}
+
+// preferred returns the algorithms for pub, best first. It is empty where a key has only one.
+func (e *Engine) preferred(pub crypto.PublicKey) []x509.SignatureAlgorithm {
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		if e.pss {
+			return slices.Concat(pssAlgorithms, pkcs1Algorithms)
+		}
+		return slices.Concat(pkcs1Algorithms, pssAlgorithms)
+	case *ecdsa.PublicKey:
+		switch pub.Curve {
+		case elliptic.P384():
+			return p384Algorithms
+		case elliptic.P521():
+			return p521Algorithms
+		}
+		return p256Algorithms
+	}
+	return nil
+}
+
+// signerOpts returns how crypto.Signer expresses alg. The salt of RSASSA-PSS is as long as the hash (RFC 4055, Section
+// 3.1, and the CA/Browser Forum's rules).
+func signerOpts(alg x509.SignatureAlgorithm) crypto.SignerOpts {
+	switch alg {
+	case x509.SHA256WithRSAPSS:
+		return &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	case x509.SHA384WithRSAPSS:
+		return &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA384}
+	case x509.SHA512WithRSAPSS:
+		return &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA512}
+	case x509.SHA256WithRSA, x509.ECDSAWithSHA256:
+		return crypto.SHA256
+	case x509.SHA384WithRSA, x509.ECDSAWithSHA384:
+		return crypto.SHA384
+	case x509.SHA512WithRSA, x509.ECDSAWithSHA512:
+		return crypto.SHA512
+	}
+	return crypto.Hash(0) // Ed25519 and ML-DSA sign the message itself
+}

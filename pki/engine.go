@@ -1,0 +1,71 @@
+package pki
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"time"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey"
+)
+
+// Options are the options of [New].
+type Options struct {
+	// Now returns the current time; nil means time.Now.
+	Now func() time.Time
+
+	// PSS makes RSA keys sign with RSASSA-PSS where a template names no signature algorithm. Otherwise they sign with
+	// RSASSA-PKCS1-v1_5, or with RSASSA-PSS if that is all that they can do.
+	PSS bool
+}
+
+// Engine makes certificate authorities from the managed keys of one mount. Use [New].
+//
+// All methods are safe for concurrent use.
+type Engine struct {
+	mount     *managedkey.Mount
+	now       func() time.Time
+	pss       bool
+	throwaway throwaways
+}
+
+// New returns an engine on mount, which must not be nil. nil opts are the zero value. It makes no call.
+func New(mount *managedkey.Mount, opts *Options) *Engine {
+	if opts == nil {
+		opts = new(Options)
+	}
+	e := &Engine{mount: mount, now: opts.Now, pss: opts.PSS}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	return e
+}
+
+// key looks up a key that signs. It is looked up for every use, which costs next to nothing, so that a grant that was
+// revoked or an entry that was replaced counts at once.
+func (e *Engine) key(ctx context.Context, name string) (*managedkey.Key, error) {
+	key, err := e.mount.Key(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("pki: key %.80q: %w", name, err)
+	}
+	if key.Public() == nil {
+		return nil, fmt.Errorf("pki: key %.80q: a symmetric key (%s) can't sign certificates: %w",
+			name, key.Capabilities().Algorithm, backend.ErrUnsupported)
+	}
+	if err := checkPublicKey(key.Public()); err != nil {
+		return nil, fmt.Errorf("pki: key %.80q: %w", name, err)
+	}
+	return key, nil
+}
+
+// equalKeys reports whether a and b are the same public key. nil equals nothing.
+func equalKeys(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
+}
+
+// invalid returns an error that says what is wrong with what the caller passed.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("pki: "+format+": %w", append(args, backend.ErrInvalidParams)...)
+}

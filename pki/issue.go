@@ -1,0 +1,158 @@
+package pki
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+	"io"
+	"math/big"
+	"time"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey"
+)
+
+// certify issues the certificate of pub that template describes, signed by key: by the CA issuer, or self-signed if
+// issuer is nil.
+func (e *Engine) certify(
+	ctx context.Context, key *managedkey.Key, issuer *CA, template *x509.Certificate, pub crypto.PublicKey,
+) (*x509.Certificate, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("pki: %w", err)
+	}
+	var err error
+	if template.SignatureAlgorithm, err = e.algorithm(key, template.SignatureAlgorithm); err != nil {
+		return nil, err
+	}
+	if template.SerialNumber, err = serialNumber(rand.Reader); err != nil {
+		return nil, err
+	}
+	throwaway, err := e.throwaway.like(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	parent := template
+	if issuer != nil {
+		parent = issuer.standIn(throwaway.Public())
+	}
+	draft, err := x509.CreateCertificate(rand.Reader, template, parent, pub, throwaway)
+	if err != nil {
+		return nil, invalid("certificate: %w", err)
+	}
+	if err := lintCertificate(draft, issuer == nil); err != nil {
+		return nil, err
+	}
+	expect, err := x509.ParseCertificate(draft)
+	if err != nil {
+		return nil, invalid("certificate: %w", err)
+	}
+	if issuer != nil {
+		if err := issuer.admit(expect, parent, e.now()); err != nil {
+			return nil, err
+		}
+	}
+
+	der, err := e.replaceSignature(ctx, key, draft, template.SignatureAlgorithm)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("pki: certificate: %w", err)
+	}
+	signer := cert
+	if issuer != nil {
+		signer = issuer.cert
+	}
+	if !bytes.Equal(cert.RawTBSCertificate, expect.RawTBSCertificate) || !bytes.Equal(cert.RawIssuer, signer.RawSubject) {
+		return nil, fmt.Errorf("pki: certificate: it is not the one that was checked: %w", backend.ErrInvalidSignature)
+	}
+	if err := cert.CheckSignatureFrom(signer); err != nil {
+		return nil, fmt.Errorf("pki: certificate: what key %q made: %w: %w", key.ID(), backend.ErrInvalidSignature, err)
+	}
+	return cert, nil
+}
+
+// signedObject is the form that certificates and CRLs share (RFC 5280, Sections 4.1 and 5.1).
+type signedObject struct {
+	TBS       asn1.RawValue
+	Algorithm asn1.RawValue
+	Signature asn1.BitString
+}
+
+// replaceSignature returns draft with the signature of key in place of that of a throwaway key. It is the only place in
+// this package where a certificate or CRL reaches a managed key, and makes one call.
+func (e *Engine) replaceSignature(ctx context.Context, key *managedkey.Key, draft []byte, alg x509.SignatureAlgorithm) ([]byte, error) {
+	var object signedObject
+	if rest, err := asn1.Unmarshal(draft, &object); err != nil || len(rest) > 0 {
+		return nil, fmt.Errorf("pki: the draft of %d bytes is malformed (%v), or %d bytes too long", len(draft), err, len(rest))
+	}
+	signature, err := key.SignMessageContext(ctx, object.TBS.FullBytes, signerOpts(alg))
+	if err != nil {
+		return nil, fmt.Errorf("pki: sign: %w", err)
+	}
+	object.Signature = asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}
+	return asn1.Marshal(object)
+}
+
+// serialLength is the length of a serial number in bytes. RFC 5280, Section 4.1.2.2, allows 20; the Baseline
+// Requirements, Section 7.1, want 64 random bits.
+const serialLength = 18
+
+// serialNumber returns a positive number of always the same length, of which 142 bits are random.
+func serialNumber(random io.Reader) (*big.Int, error) {
+	b := make([]byte, serialLength)
+	if _, err := io.ReadFull(random, b); err != nil {
+		return nil, fmt.Errorf("pki: serial number: %w", err)
+	}
+	b[0] = b[0]&0x3f | 0x40 // the top bit would be a sign; the next one fixes the length
+	return new(big.Int).SetBytes(b), nil
+}
+
+// backdate is how long before its issue a certificate is valid, for clients whose clocks are slow.
+const backdate = 30 * time.Second
+
+// period returns the first and the last second of validity. Both are part of the period (RFC 5280, Section 4.1.2.5), so
+// that a validity of an hour ends at 59:59. parent is nil for a root.
+func period(now, notBefore, notAfter time.Time, validity time.Duration, parent *x509.Certificate) (first, last time.Time, err error) {
+	first, last = notBefore, notAfter
+	if first.IsZero() {
+		first = now.Add(-backdate)
+		if parent != nil && first.Before(parent.NotBefore) {
+			first = parent.NotBefore
+		}
+	}
+	first = first.UTC().Truncate(time.Second)
+	switch {
+	case validity < 0 || validity != 0 && validity < time.Second:
+		return first, last, invalid("validity: got %v; it takes a second or more", validity)
+	case last.IsZero() && validity == 0:
+		return first, last, invalid("validity: give either Validity or NotAfter; got neither")
+	case !last.IsZero() && validity != 0:
+		return first, last, invalid("validity: give either Validity or NotAfter; got both")
+	case last.IsZero():
+		last = first.Add(validity - time.Second)
+	}
+	last = last.UTC().Truncate(time.Second)
+	switch {
+	case first.Year() < 1950 || last.Year() > 9999: // the range of UTCTime and GeneralizedTime
+		return first, last, invalid("validity: years %d to %d; it takes 1950 to 9999", first.Year(), last.Year())
+	case last.Before(first):
+		return first, last, invalid("validity: NotAfter %s is before NotBefore %s", stamp(last), stamp(first))
+	case last.Before(now.Truncate(time.Second)):
+		return first, last, invalid("validity: NotAfter %s has passed", stamp(last))
+	case parent == nil:
+		return first, last, nil
+	case first.Before(parent.NotBefore):
+		return first, last, invalid("validity: NotBefore %s is before the issuer's, %s", stamp(first), stamp(parent.NotBefore))
+	case last.After(parent.NotAfter):
+		return first, last, invalid("validity: NotAfter %s is after the issuer's, %s", stamp(last), stamp(parent.NotAfter))
+	}
+	return first, last, nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
