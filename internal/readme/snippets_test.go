@@ -1,0 +1,150 @@
+package readme
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/backend/backendtest"
+	"github.com/managedkeys/managedkeys/backend/pkcs11"
+	"github.com/managedkeys/managedkeys/backend/software"
+	"github.com/managedkeys/managedkeys/managedkey"
+	"github.com/managedkeys/managedkeys/namespace"
+	"github.com/managedkeys/managedkeys/pki"
+	"github.com/managedkeys/managedkeys/transit"
+)
+
+// The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
+// there, and are not run.
+var _ = []any{token, file, tenants, authority, cryptography, server, bounded, handling}
+
+func token(ctx context.Context, keys *managedkey.Registry) error {
+	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
+	if err != nil {
+		return err
+	}
+	return keys.Create(ctx, managedkey.Entry{
+		Ref:              namespace.Ref{Namespace: "team-a", Name: "issuing-ca"},
+		AllowGenerateKey: true,
+		Backend:          hsm,
+		Params: pkcs11.Params{Library: "hsm1", TokenLabel: "team-a", PIN: "env:HSM_PIN",
+			KeyLabel: "issuing-ca", Mechanism: pkcs11.ECDSA, Curve: "P256"},
+	})
+}
+
+func file() error {
+	keys, err := software.OpenFile("keys.mk", "env:KEYS_PASSPHRASE", nil)
+	if err != nil {
+		return err
+	}
+	return keys.Close()
+}
+
+func tenants(ctx context.Context, keys *managedkey.Registry) error {
+	mount, err := keys.Mount(ctx, "team-a", "pki", "issuing-ca") // this mount may use this key of team-a
+	if err != nil {
+		return err
+	}
+	key, err := mount.Key(ctx, "issuing-ca")
+	if err != nil {
+		return err
+	}
+	fmt.Println(key.Capabilities().Usages)
+	return mount.Revoke("issuing-ca") // and from now on key fails, wherever it was passed
+}
+
+func authority(ctx context.Context, mount *managedkey.Mount, csr []byte) ([]byte, error) {
+	engine := pki.New(mount, nil)
+	root, err := engine.CreateRoot(ctx, "issuing-ca", pki.CATemplate{
+		Subject:  pkix.Name{Organization: []string{"Example"}, CommonName: "Example Root"},
+		Validity: 10 * 365 * 24 * time.Hour,
+	})
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := root.SignCSR(ctx, csr, pki.LeafTemplate{Validity: 90 * 24 * time.Hour})
+	if err != nil {
+		return nil, err
+	}
+	return leaf.PEM(), nil
+}
+
+func cryptography(ctx context.Context, mount *managedkey.Mount) error {
+	engine := transit.New(mount, nil)
+	if err := engine.CreateKey(ctx, "documents", transit.KeyOptions{ManagedKey: "documents"}); err != nil {
+		return err
+	}
+	request := transit.SignRequest{Input: []byte("I owe you 10 francs")}
+	signature, err := engine.Sign(ctx, "documents", request) // vault:v1:MEUCIQ…
+	if err != nil {
+		return err
+	}
+	valid, err := engine.Verify(ctx, "documents", signature, request)
+	fmt.Println(valid)
+	return err
+}
+
+func server(chain *pki.Issued, signer crypto.Signer) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{chain.TLS(signer)}}
+}
+
+func bounded(ctx context.Context, keys *managedkey.Registry, ref namespace.Ref, ciphertext []byte) ([]byte, error) {
+	key, err := keys.Key(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return key.DecryptContext(ctx, ciphertext, &rsa.OAEPOptions{Hash: crypto.SHA256})
+}
+
+func handling(err error) string {
+	var failed *managedkey.Error
+	switch {
+	case errors.Is(err, backend.ErrNotPermitted):
+		return "policy forbids it"
+	case errors.Is(err, backend.ErrUnavailable):
+		return "the key manager is away; try again later"
+	case errors.As(err, &failed):
+		return failed.Op + " of " + failed.Ref.String() + " failed"
+	}
+	return ""
+}
+
+// keyManager is what conformance declares: a store with one key, of which each backend is another client.
+var keyManager = sync.OnceValue(func() *software.Backend {
+	b := software.New(nil)
+	if _, err := b.Generate(context.Background(), software.Params{KeyName: "p256", KeyType: software.ECDSA, Curve: software.P256}, nil); err != nil {
+		panic(err)
+	}
+	return b
+})
+
+var conformance = backendtest.Config{
+	New: func(testing.TB) backend.Backend { return keyManager().Share() },
+	Keys: []backendtest.Key{{
+		Name: "P-256", Algorithm: "ECDSA P-256", Params: software.Params{KeyName: "p256"},
+		Signs:   []x509.SignatureAlgorithm{x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512},
+		Digests: []crypto.Hash{crypto.SHA224, crypto.SHA3_224, crypto.SHA3_256, crypto.SHA3_384, crypto.SHA3_512},
+		Random:  true,
+	}},
+	Generate: []backendtest.Generate{{Name: "AES", Algorithm: "AES-256", Replaces: true,
+		Params: software.Params{KeyName: "new", KeyType: software.AES, KeyBits: 256}}},
+	Import: []backendtest.Import{{Name: "HMAC", Replaces: true, Material: make([]byte, 32),
+		Params: software.Params{KeyName: "imported", KeyType: software.HMAC, KeyBits: 256}}},
+	Absent:  software.Params{KeyName: "absent"},
+	Invalid: map[string]backend.Params{"no name": software.Params{}},
+}
+
+func TestConformance(t *testing.T) {
+	backendtest.Run(t, conformance)
+}
