@@ -103,7 +103,9 @@ func ExampleRegistry_Mount() {
 	fmt.Println(err)
 
 	digest := sha256.Sum256([]byte("to be signed"))
-	mine.Revoke("issuing-ca")
+	if err := registry.Revoke(mine, "issuing-ca"); err != nil {
+		log.Fatal(err)
+	}
 	_, err = key.Sign(nil, digest[:], crypto.SHA256)
 	fmt.Println(err)
 	// Output:

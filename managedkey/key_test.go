@@ -165,6 +165,12 @@ func TestNarrowValues(t *testing.T) {
 			t.Errorf("%s gave %q, %v", what, out, err)
 		}
 	}
+	for what, narrow := range map[string]any{"signer": s, "decrypter": d} {
+		says, ok := narrow.(interface{ Capabilities() backend.Capabilities })
+		if !ok || !says.Capabilities().Usages.Has(backend.UsageSign|backend.UsageDecrypt) {
+			t.Errorf("the %s doesn't say what the key can do", what)
+		}
+	}
 	if !s.Public().(ed25519.PublicKey).Equal(d.Public()) {
 		t.Error("signer and decrypter have different public keys")
 	}

@@ -5,10 +5,7 @@ import (
 	"crypto"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
-
-	"github.com/google/uuid"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/namespace"
@@ -38,77 +35,6 @@ type seat struct {
 	entry   *entry
 	granted atomic.Bool         // stored under space.mu
 	handle  atomic.Pointer[Key] // the newest handle that was given out
-}
-
-// Mount makes a mount at path in the namespace ns, with grants for the entries that allowed names, by name or UUID.
-// If there is an error, nothing was made.
-//
-// A path obeys the rules of a namespace.Path that is not empty, such as "pki" or "transit/prod", and is unique within
-// the namespace. The error wraps backend.ErrInvalidParams if ns or path is malformed, backend.ErrKeyExists if there is
-// a mount at path, and backend.ErrKeyNotFound if there is no such entry in ns.
-func (r *Registry) Mount(ctx context.Context, ns namespace.Path, path string, allowed ...string) (*Mount, error) {
-	ref := namespace.Ref{Namespace: ns}
-	if ctx.Err() != nil {
-		return nil, fail("mount", ref, "", ended(ctx))
-	}
-	err := ns.Validate()
-	if err == nil {
-		err = validateMountPath(path)
-	}
-	if err != nil {
-		return nil, fail("mount", ref, "", invalidRef(err))
-	}
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return nil, fail("mount", ref, "", fmt.Errorf("no randomness for a UUID: %w: %w", backend.ErrUnavailable, err))
-	}
-	m, err := r.mount(ns, id.String(), strings.Clone(path), allowed)
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
-}
-
-func (r *Registry) mount(ns namespace.Path, id, path string, allowed []string) (*Mount, error) {
-	s := r.lockSpace(ns)
-	m, err := s.mount(id, path, allowed)
-	s.mu.Unlock()
-	if err != nil {
-		s.sweep() // it may have been made for this mount
-	}
-	return m, err
-}
-
-// mount makes a mount; mu is held.
-func (s *space) mount(id, path string, allowed []string) (*Mount, error) {
-	if s.mounts[path] != nil {
-		return nil, fail("mount", namespace.Ref{Namespace: s.path}, "", errPathTaken(path))
-	}
-	m := &Mount{id: id, space: s}
-	m.path.Store(&path)
-	for _, nameOrUUID := range allowed {
-		e := s.resolve(nameOrUUID)
-		if e == nil {
-			return nil, fail("mount", namespace.Ref{Namespace: s.path, Name: nameOrUUID}, "", errAbsent)
-		}
-		m.sit(e).granted.Store(true)
-	}
-	if s.mounts == nil {
-		s.mounts = make(map[string]*Mount)
-	}
-	s.mounts[path] = m
-	return m, nil
-}
-
-func errPathTaken(path string) error {
-	return fmt.Errorf("a mount at path %q: %w", path, backend.ErrKeyExists)
-}
-
-func validateMountPath(path string) error {
-	if path == "" {
-		return fmt.Errorf("%w: empty mount path", namespace.ErrInvalid)
-	}
-	return namespace.Path(path).Validate()
 }
 
 // ID returns the mount's UUID. It stays the same when the mount is renamed.
@@ -222,31 +148,6 @@ func (m *Mount) Decrypter(ctx context.Context, nameOrUUID string) (crypto.Decryp
 	return k.narrowDecrypter()
 }
 
-// Grant lets the mount use a key of its namespace, by name or UUID. The grant belongs to the entry that has the name
-// now, and not to one that may have it later. Granting again does nothing. The error wraps backend.ErrKeyNotFound if
-// there is no such entry, and backend.ErrNotPermitted if the mount was closed.
-func (m *Mount) Grant(nameOrUUID string) error { return m.set("grant", nameOrUUID, true) }
-
-// Revoke takes back the grant. Handles to the key that were given out through this mount stop at once, unless every
-// mount may use it; those of other mounts go on. Should the mount get a grant for the same entry again, they work
-// again. Revoking what was not granted does nothing. The error is as for [Mount.Grant].
-func (m *Mount) Revoke(nameOrUUID string) error { return m.set("revoke", nameOrUUID, false) }
-
-func (m *Mount) set(op, nameOrUUID string, granted bool) error {
-	m.space.mu.Lock()
-	defer m.space.mu.Unlock()
-	e := m.space.resolve(nameOrUUID)
-	if m.closed.Load() || e == nil {
-		return m.fail(op, nameOrUUID, "", m.absent())
-	}
-	if granted {
-		m.sit(e).granted.Store(true)
-	} else if s := m.seat(e); s != nil {
-		s.granted.Store(false)
-	}
-	return nil
-}
-
 // Allowed returns the names of the keys that the mount has a grant for, sorted. Keys that every mount may use are not
 // among them.
 func (m *Mount) Allowed() []string {
@@ -260,29 +161,6 @@ func (m *Mount) Allowed() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// Rename moves the mount to another path of the same namespace; its ID, grants and handles stay. The error wraps
-// backend.ErrInvalidParams or backend.ErrKeyExists as for [Registry.Mount], and backend.ErrNotPermitted if the mount
-// was closed.
-func (m *Mount) Rename(path string) error {
-	if err := validateMountPath(path); err != nil {
-		return m.fail("rename", "", "", invalidRef(err))
-	}
-	path = strings.Clone(path)
-	s := m.space
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch other := s.mounts[path]; {
-	case m.closed.Load():
-		return m.fail("rename", "", "", errUnmounted)
-	case other != nil && other != m:
-		return m.fail("rename", "", "", errPathTaken(path))
-	}
-	delete(s.mounts, m.Path())
-	s.mounts[path] = m
-	m.path.Store(&path)
-	return nil
 }
 
 // Close removes the mount and its grants. Handles that were given out through it stop at once. Closing again does

@@ -18,6 +18,9 @@ var _ crypto.MessageSigner = signer{}
 
 func (s signer) Public() crypto.PublicKey { return s.k.Public() }
 
+// Capabilities lets TLS and others choose before they call.
+func (s signer) Capabilities() backend.Capabilities { return s.k.Capabilities() }
+
 func (s signer) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	return s.k.Sign(rand, digest, opts)
 }
@@ -40,6 +43,8 @@ type decrypter struct{ k *Key }
 var _ crypto.Decrypter = decrypter{}
 
 func (d decrypter) Public() crypto.PublicKey { return d.k.Public() }
+
+func (d decrypter) Capabilities() backend.Capabilities { return d.k.Capabilities() }
 
 func (d decrypter) Decrypt(rand io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
 	return d.k.Decrypt(rand, ciphertext, opts)

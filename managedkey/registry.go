@@ -267,7 +267,7 @@ func (r *Registry) Key(ctx context.Context, ref namespace.Ref) (*Key, error) {
 	return &st.bound.handle, nil
 }
 
-// Signer returns the key as a crypto.Signer that is a crypto.MessageSigner too, and has SignContext and
+// Signer returns the key as a crypto.Signer that is a crypto.MessageSigner too, and has Capabilities, SignContext and
 // SignMessageContext of package backend, but no other operation. The error is that of [Registry.Key]; or it wraps
 // backend.ErrNotPermitted if the entry doesn't allow signing and backend.ErrUnsupported if the key can't sign.
 func (r *Registry) Signer(ctx context.Context, ref namespace.Ref) (crypto.Signer, error) {
@@ -278,8 +278,8 @@ func (r *Registry) Signer(ctx context.Context, ref namespace.Ref) (crypto.Signer
 	return k.narrowSigner()
 }
 
-// Decrypter returns the key as a crypto.Decrypter that has DecryptContext of package backend too, but no other
-// operation. The error is that of [Registry.Key]; or it wraps backend.ErrNotPermitted if the entry doesn't allow
+// Decrypter returns the key as a crypto.Decrypter that has Capabilities and DecryptContext of package backend too, but no
+// other operation. The error is that of [Registry.Key]; or it wraps backend.ErrNotPermitted if the entry doesn't allow
 // decrypting and backend.ErrUnsupported if the key can't decrypt.
 func (r *Registry) Decrypter(ctx context.Context, ref namespace.Ref) (crypto.Decrypter, error) {
 	k, err := r.Key(ctx, ref)

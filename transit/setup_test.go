@@ -68,7 +68,7 @@ func (h *house) addManaged(tb testing.TB, name string, usages backend.Usage) {
 	if err := h.registry.Create(tb.Context(), entry); err != nil {
 		tb.Fatal(err)
 	}
-	if err := h.mount.Grant(name); err != nil {
+	if err := h.registry.Grant(h.mount, name); err != nil {
 		tb.Fatal(err)
 	}
 }

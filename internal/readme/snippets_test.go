@@ -59,7 +59,7 @@ func tenants(ctx context.Context, keys *managedkey.Registry) error {
 		return err
 	}
 	fmt.Println(key.Capabilities().Usages)
-	return mount.Revoke("issuing-ca") // and from now on key fails, wherever it was passed
+	return keys.Revoke(mount, "issuing-ca") // and from now on key fails, wherever it was passed
 }
 
 func authority(ctx context.Context, mount *managedkey.Mount, csr []byte) ([]byte, error) {

@@ -1,0 +1,152 @@
+package managedkey
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/namespace"
+)
+
+// Mount makes a mount at path in the namespace ns, with grants for the entries that allowed names, by name or UUID.
+// If there is an error, nothing was made.
+//
+// A path obeys the rules of a namespace.Path that is not empty, such as "pki" or "transit/prod", and is unique within
+// the namespace. The error wraps backend.ErrInvalidParams if ns or path is malformed, backend.ErrKeyExists if there is
+// a mount at path, and backend.ErrKeyNotFound if there is no such entry in ns.
+func (r *Registry) Mount(ctx context.Context, ns namespace.Path, path string, allowed ...string) (*Mount, error) {
+	ref := namespace.Ref{Namespace: ns}
+	if ctx.Err() != nil {
+		return nil, fail("mount", ref, "", ended(ctx))
+	}
+	err := ns.Validate()
+	if err == nil {
+		err = validateMountPath(path)
+	}
+	if err != nil {
+		return nil, fail("mount", ref, "", invalidRef(err))
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fail("mount", ref, "", fmt.Errorf("no randomness for a UUID: %w: %w", backend.ErrUnavailable, err))
+	}
+	m, err := r.mount(ns, id.String(), strings.Clone(path), allowed)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (r *Registry) mount(ns namespace.Path, id, path string, allowed []string) (*Mount, error) {
+	s := r.lockSpace(ns)
+	m, err := s.mount(id, path, allowed)
+	s.mu.Unlock()
+	if err != nil {
+		s.sweep() // it may have been made for this mount
+	}
+	return m, err
+}
+
+// mount makes a mount; mu is held.
+func (s *space) mount(id, path string, allowed []string) (*Mount, error) {
+	if s.mounts[path] != nil {
+		return nil, fail("mount", namespace.Ref{Namespace: s.path}, "", errPathTaken(path))
+	}
+	m := &Mount{id: id, space: s}
+	m.path.Store(&path)
+	for _, nameOrUUID := range allowed {
+		e := s.resolve(nameOrUUID)
+		if e == nil {
+			return nil, fail("mount", namespace.Ref{Namespace: s.path, Name: nameOrUUID}, "", errAbsent)
+		}
+		m.sit(e).granted.Store(true)
+	}
+	if s.mounts == nil {
+		s.mounts = make(map[string]*Mount)
+	}
+	s.mounts[path] = m
+	return m, nil
+}
+
+func errPathTaken(path string) error {
+	return fmt.Errorf("a mount at path %q: %w", path, backend.ErrKeyExists)
+}
+
+func validateMountPath(path string) error {
+	if path == "" {
+		return fmt.Errorf("%w: empty mount path", namespace.ErrInvalid)
+	}
+	return namespace.Path(path).Validate()
+}
+
+// own returns an error unless m is a mount of this registry.
+func (r *Registry) own(op string, m *Mount) error {
+	if m == nil || m.space.registry != r {
+		return fail(op, namespace.Ref{}, "", fmt.Errorf("the mount is nil or of another registry: %w", backend.ErrInvalidParams))
+	}
+	return nil
+}
+
+// Grant lets the mount use a key of its namespace, by name or UUID. Only who holds the registry can grant: a mount can't
+// help itself. The grant belongs to the entry that has the name now, and not to one that may have it later. Granting
+// again does nothing.
+//
+// The error wraps backend.ErrKeyNotFound if there is no such entry, backend.ErrNotPermitted if the mount was closed, and
+// backend.ErrInvalidParams if it is nil or of another registry.
+func (r *Registry) Grant(m *Mount, nameOrUUID string) error {
+	return r.setGrant("grant", m, nameOrUUID, true)
+}
+
+// Revoke takes back the grant. Handles to the key that were given out through the mount stop at once, unless every mount
+// may use it; those of other mounts go on. Should the mount get a grant for the same entry again, they work again.
+// Revoking what was not granted does nothing. The error is as for [Registry.Grant].
+func (r *Registry) Revoke(m *Mount, nameOrUUID string) error {
+	return r.setGrant("revoke", m, nameOrUUID, false)
+}
+
+func (r *Registry) setGrant(op string, m *Mount, nameOrUUID string, granted bool) error {
+	if err := r.own(op, m); err != nil {
+		return err
+	}
+	m.space.mu.Lock()
+	defer m.space.mu.Unlock()
+	e := m.space.resolve(nameOrUUID)
+	if m.closed.Load() || e == nil {
+		return m.fail(op, nameOrUUID, "", m.absent())
+	}
+	if granted {
+		m.sit(e).granted.Store(true)
+	} else if s := m.seat(e); s != nil {
+		s.granted.Store(false)
+	}
+	return nil
+}
+
+// Rename moves the mount to another path of the same namespace; its ID, grants and handles stay. The error wraps
+// backend.ErrInvalidParams or backend.ErrKeyExists as for [Registry.Mount], and backend.ErrNotPermitted if the mount was
+// closed.
+func (r *Registry) Rename(m *Mount, path string) error {
+	if err := r.own("rename", m); err != nil {
+		return err
+	}
+	if err := validateMountPath(path); err != nil {
+		return m.fail("rename", "", "", invalidRef(err))
+	}
+	path = strings.Clone(path)
+	s := m.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch other := s.mounts[path]; {
+	case m.closed.Load():
+		return m.fail("rename", "", "", errUnmounted)
+	case other != nil && other != m:
+		return m.fail("rename", "", "", errPathTaken(path))
+	}
+	delete(s.mounts, m.Path())
+	s.mounts[path] = m
+	m.path.Store(&path)
+	return nil
+}
