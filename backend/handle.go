@@ -37,6 +37,11 @@ type HandleConfig struct {
 	Mode         CallMode
 	Timeout      time.Duration // of a call whose context has no deadline; 0 means DefaultCallTimeout
 	Gate         *Gate         // of the connection that the key lives on; nil if it is never closed
+
+	// VerifySignatures has each signature checked with Public before it is returned, on the caller's goroutine and
+	// without a call; one that doesn't verify is ErrKeyChanged. It is for key managers that can't promise that an open key
+	// stays the key that it was.
+	VerifySignatures bool
 }
 
 // Handle is what every key of a driver is built on. It implements [Key]; its methods Signing, Decrypting and so on make

@@ -85,7 +85,18 @@ func (o SignOps) VerifyContext(ctx context.Context, digest, signature []byte, op
 }
 
 func (o SignOps) call(ctx context.Context, req SignRequest) ([]byte, error) {
-	return run(ctx, o.h, func(ctx context.Context) ([]byte, error) { return o.sign(ctx, req) })
+	signature, err := run(ctx, o.h, func(ctx context.Context) ([]byte, error) { return o.sign(ctx, req) })
+	if err != nil || !o.h.cfg.VerifySignatures {
+		return signature, err
+	}
+	input := req.Digest
+	if req.Hash == 0 {
+		input = req.Message
+	}
+	if !req.verify(o.h.cfg.Public, input, signature) {
+		return nil, o.h.Refusef(ErrKeyChanged, "was asked to sign, but the signature is not its own")
+	}
+	return signature, nil
 }
 
 // request finds the algorithm that opts name and checks that the key has it.

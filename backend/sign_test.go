@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
+	"io"
 	"strings"
 	"testing"
 
@@ -212,6 +213,49 @@ func TestVerifyRefusesNonsense(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	assert.ErrorIs(t, key.VerifyContext(ctx, make([]byte, 32), nil, crypto.SHA256), context.Canceled)
+}
+
+// TestVerifySignatures checks that a key manager which signs with another key is found out, if the driver asks for it.
+func TestVerifySignatures(t *testing.T) {
+	for kind, test := range map[string]struct {
+		alg  backend.SignatureAlgorithm
+		opts crypto.SignerOpts
+	}{
+		"rsa":     {pssSHA256, &rsa.PSSOptions{Hash: crypto.SHA256, SaltLength: 20}},
+		"ecdsa":   {ecdsaSHA256, crypto.SHA256},
+		"ed25519": {pureEd25519, crypto.Hash(0)},
+		"mldsa":   {pureMLDSA, crypto.Hash(0)},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			for _, verify := range []bool{true, false} {
+				key, r := newKeyWith(t, kind, backend.HandleConfig{VerifySignatures: verify,
+					Capabilities: backend.Capabilities{Signatures: []backend.SignatureAlgorithm{test.alg}}})
+				input := make([]byte, 32)
+				_, err := key.Sign(nil, input, test.opts)
+				assert.NoError(t, err)
+
+				if kind == "rsa" { // a fresh one takes long
+					r.key = saltless{r.key}
+				} else {
+					r.key = newSigner(t, kind)
+				}
+				signature, err := key.Sign(nil, input, test.opts)
+				if verify {
+					assert.ErrorIs(t, err, backend.ErrKeyChanged)
+					assert.Nil(t, signature)
+				} else {
+					assert.NoError(t, err)
+				}
+			}
+		})
+	}
+}
+
+// saltless signs with another salt length than it was told.
+type saltless struct{ crypto.Signer }
+
+func (s saltless) Sign(rand io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, error) {
+	return s.Signer.Sign(rand, digest, &rsa.PSSOptions{Hash: crypto.SHA256, SaltLength: 21})
 }
 
 // TestInputsAreCopied checks that a detached driver may go on reading after its caller has left.

@@ -36,31 +36,35 @@ func Verify(pub crypto.PublicKey, digest, signature []byte, opts crypto.SignerOp
 			return fmt.Errorf("backend: verify: got a digest of %d bytes; %v has %d: %w", len(digest), req.Hash, req.Hash.Size(), ErrInvalidParams)
 		}
 	}
-	valid := false
-	switch pub := pub.(type) {
-	case *rsa.PublicKey:
-		if req.Scheme == RSAPSS {
-			if req.Hash == 0 || salt < rsa.PSSSaltLengthEqualsHash {
-				return fmt.Errorf("backend: verify RSA PSS with hash %d and salt length %d: %w", req.Hash, salt, ErrInvalidParams)
-			}
-			valid = rsa.VerifyPSS(pub, req.Hash, digest, signature, &rsa.PSSOptions{SaltLength: salt}) == nil
-		} else {
-			valid = rsa.VerifyPKCS1v15(pub, req.Hash, digest, signature) == nil
-		}
-	case *ecdsa.PublicKey:
-		valid = ecdsa.VerifyASN1(pub, digest, signature)
-	case ed25519.PublicKey:
-		valid = ed25519.VerifyWithOptions(pub, digest, signature, &ed25519.Options{Hash: req.Hash, Context: req.Context}) == nil
-	case *mldsa.PublicKey:
-		if req.Hash != 0 {
-			return fmt.Errorf("backend: verify ML-DSA with hash %d: %w", req.Hash, ErrUnsupported)
-		}
-		valid = mldsa.Verify(pub, digest, signature, &mldsa.Options{Context: req.Context}) == nil
+	req.SaltLength = salt
+	if req.Scheme == RSAPSS && (req.Hash == 0 || salt < rsa.PSSSaltLengthEqualsHash) {
+		return fmt.Errorf("backend: verify RSA PSS with hash %d and salt length %d: %w", req.Hash, salt, ErrInvalidParams)
 	}
-	if !valid {
+	if req.Scheme == MLDSA && req.Hash != 0 {
+		return fmt.Errorf("backend: verify ML-DSA with hash %d: %w", req.Hash, ErrUnsupported)
+	}
+	if !req.verify(pub, digest, signature) {
 		return fmt.Errorf("backend: %s: %w", req.Scheme, ErrInvalidSignature)
 	}
 	return nil
+}
+
+// verify reports whether signature is what was requested, for the digest or message input.
+func (req SignRequest) verify(pub crypto.PublicKey, input, signature []byte) bool {
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		if req.Scheme == RSAPSS {
+			return rsa.VerifyPSS(pub, req.Hash, input, signature, &rsa.PSSOptions{SaltLength: req.SaltLength}) == nil
+		}
+		return rsa.VerifyPKCS1v15(pub, req.Hash, input, signature) == nil
+	case *ecdsa.PublicKey:
+		return ecdsa.VerifyASN1(pub, input, signature)
+	case ed25519.PublicKey:
+		return ed25519.VerifyWithOptions(pub, input, signature, &ed25519.Options{Hash: req.Hash, Context: req.Context}) == nil
+	case *mldsa.PublicKey:
+		return mldsa.Verify(pub, input, signature, &mldsa.Options{Context: req.Context}) == nil
+	}
+	return false
 }
 
 // Fingerprint returns the SHA-256 hash of pub's SubjectPublicKeyInfo in DER (RFC 5280, Section 4.1.2.7). The error wraps

@@ -83,6 +83,9 @@ func (c *conn) load(ctx context.Context, p Params, o object, cfg backend.HandleC
 	}
 	live := &liveKey{conn: c, key: key, public: pub, fate: c.fateOf(identity), parallel: make(semaphore, parallel)}
 	cfg.ID, cfg.Public, cfg.Capabilities, cfg.Mode = c.name(o), pub, caps, backend.CallDetached
+	// Sessions and object handles become those of other keys when other code of the program finalises the module, which
+	// can't be seen from here. No signature of another key may leave.
+	cfg.VerifySignatures = true
 	return live.handle(backend.NewHandle(cfg), caps.Usages), nil
 }
 
@@ -135,11 +138,6 @@ func (k *liveKey) sign(ctx context.Context, req backend.SignRequest) ([]byte, er
 	signature, err := k.use(ctx, func() ([]byte, error) { return signWith(k.key, k.public, req) })
 	if err != nil {
 		return nil, k.conn.explain(err)
-	}
-	// Sessions and object handles become those of other keys when other code of the program finalises the module, which
-	// can't be seen from here. No signature of another key may leave.
-	if backend.Verify(k.public, req.Digest, signature, signerOpts(req)) != nil {
-		return nil, k.conn.errorf("the token signed, but not with this key: %w", backend.ErrKeyChanged)
 	}
 	return signature, nil
 }

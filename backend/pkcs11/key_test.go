@@ -200,7 +200,7 @@ func TestOtherKeysSignature(t *testing.T) {
 	key := opened(t, m, ecParams)
 	o.private = m.add(ecSpec).private // as when the handle came to stand for another object
 	out, err := key.(backend.Signer).Sign(nil, make([]byte, 32), crypto.SHA256)
-	wants(t, err, backend.ErrKeyChanged, "not with this key")
+	wants(t, err, backend.ErrKeyChanged, "the signature is not its own")
 	if out != nil {
 		t.Error("and yet there is a signature")
 	}
