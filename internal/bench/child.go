@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"crypto"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
@@ -83,7 +84,7 @@ func withSigners(ec, rsaKey crypto.Signer) map[string]signFunc {
 	pss := &rsa.PSSOptions{Hash: crypto.SHA256, SaltLength: rsa.PSSSaltLengthEqualsHash}
 	sign := func(key crypto.Signer, opts crypto.SignerOpts) signFunc {
 		return func(digest []byte) error {
-			_, err := key.Sign(nil, digest, opts)
+			_, err := key.Sign(rand.Reader, digest, opts)
 			return err
 		}
 	}
