@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"fmt"
 	"iter"
 )
@@ -51,7 +52,8 @@ func ParamsAs[T Params](p Params) (T, error) {
 // All methods are safe for concurrent use.
 type Key interface {
 	// Public returns the public key: *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or *mldsa.PublicKey, or nil if
-	// the key is symmetric. It makes no call and never fails. The caller must not modify it.
+	// the key is symmetric. The curve of an *ecdsa.PublicKey is one of elliptic.P224, P256, P384 and P521 and Secp256k1.
+	// It makes no call and never fails. The caller must not modify it.
 	Public() crypto.PublicKey
 
 	// Capabilities returns what this key can do. It makes no call. The caller must not modify its slices.
@@ -107,6 +109,23 @@ type Decrypter interface {
 	//
 	// Every ciphertext that can't be decrypted gives the same error, ErrDecryption.
 	DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error)
+}
+
+// KeyAgreer is a Key that agrees on secrets by elliptic-curve Diffie-Hellman (SP 800-56A Rev. 3, Section 5.7.1.2). It has an
+// *ecdsa.PublicKey on P-256, P-384 or P-521. Its operations need the usage derive.
+type KeyAgreer interface {
+	Key
+
+	// KeyExchanger's PublicKey and Curve are those of Public, make no call and never fail; ECDH is ECDHContext, bounded
+	// by the call timeout.
+	ecdh.KeyExchanger
+
+	// ECDHContext returns the x-coordinate of peer times the private key, which must go through a key derivation function
+	// before it is used, bounded by ctx as SignContext is. It has as many bytes as the curve's field: 32, 48 or 66.
+	//
+	// The error wraps ErrInvalidParams before any call was made if peer is nil or on another curve. An *ecdh.PublicKey
+	// is always a point on its curve.
+	ECDHContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error)
 }
 
 // AEAD is a symmetric Key that encrypts with authentication.

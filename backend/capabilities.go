@@ -88,7 +88,7 @@ func (a MACAlgorithm) Hash() crypto.Hash { return hmacHashes[a] }
 
 // Capabilities are what one key can do. Everything that is not listed is refused before any remote call.
 type Capabilities struct {
-	// Algorithm describes the key: "RSA-2048", "ECDSA P-256", "Ed25519", "ML-DSA-65", "AES-256", "HMAC".
+	// Algorithm describes the key: "RSA-2048", "ECDSA P-256", "ECDSA secp256k1", "Ed25519", "ML-DSA-65", "AES-256", "HMAC".
 	Algorithm string
 
 	// Usages are the operations that the key manager allows this key.
@@ -109,6 +109,10 @@ type Capabilities struct {
 	// preferred one first. OAEPLabels tells whether a label may be given.
 	OAEPHashes []crypto.Hash
 	OAEPLabels bool
+
+	// RawRSA tells that the key decrypts without a padding scheme: see RawRSAOptions. Drivers offer it only where the
+	// program asked for it.
+	RawRSA bool
 
 	// MaxPlaintext is the longest plaintext of Seal in bytes; 0 means that there is no limit.
 	MaxPlaintext int
@@ -160,8 +164,11 @@ var x509Algorithms = map[SignatureAlgorithm]x509.SignatureAlgorithm{
 }
 
 // X509 returns the algorithms with which the key pub can sign certificates, requests and CRLs in this program, the
-// preferred one first. ML-DSA is among them from Go 1.27 on.
+// preferred one first. ML-DSA is among them from Go 1.27 on. There are none for secp256k1, which crypto/x509 doesn't know.
 func (c Capabilities) X509(pub crypto.PublicKey) []x509.SignatureAlgorithm {
+	if ec, ok := pub.(*ecdsa.PublicKey); ok && !certifiable(ec.Curve) {
+		return nil
+	}
 	var algs []x509.SignatureAlgorithm
 	for _, a := range c.Signatures {
 		alg := x509Algorithms[SignatureAlgorithm{Scheme: a.Scheme, Hash: a.Hash}]
@@ -177,7 +184,7 @@ func (c Capabilities) X509(pub crypto.PublicKey) []x509.SignatureAlgorithm {
 
 // TLS returns the signature schemes that the key pub can use in TLS 1.2 and 1.3, the preferred one first, as
 // tls.Certificate.SupportedSignatureAlgorithms takes them (RFC 8446, Section 4.2.3). ML-DSA is among them from Go 1.27
-// on.
+// on. There are none for P-224 and secp256k1.
 func (c Capabilities) TLS(pub crypto.PublicKey) []tls.SignatureScheme {
 	var schemes []tls.SignatureScheme
 	for _, a := range c.Signatures {

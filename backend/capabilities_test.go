@@ -51,13 +51,14 @@ func TestDerivedAlgorithms(t *testing.T) {
 		"one RSA algorithm, as a cloud key has": {newSigner(t, "rsa").Public(),
 			[]backend.SignatureAlgorithm{{Scheme: backend.RSAPSS, Hash: crypto.SHA512, Salt: backend.SaltEqualsHash}},
 			[]x509.SignatureAlgorithm{x509.SHA512WithRSAPSS}, []tls.SignatureScheme{tls.PSSWithSHA512}},
-		"P-256":   {ecdsaKey(t, elliptic.P256()), ec, anyEC, []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}},
-		"P-384":   {ecdsaKey(t, elliptic.P384()), ec, anyEC, []tls.SignatureScheme{tls.ECDSAWithP384AndSHA384}},
-		"P-521":   {ecdsaKey(t, elliptic.P521()), ec, anyEC, []tls.SignatureScheme{tls.ECDSAWithP521AndSHA512}},
-		"P-224":   {ecdsaKey(t, elliptic.P224()), ec, anyEC, nil},
-		"Ed25519": {newSigner(t, "ed25519").Public(), []backend.SignatureAlgorithm{pureEd25519}, []x509.SignatureAlgorithm{x509.PureEd25519}, []tls.SignatureScheme{tls.Ed25519}},
-		"ML-DSA":  {newSigner(t, "mldsa").Public(), []backend.SignatureAlgorithm{pureMLDSA}, mldsa44X509, mldsa44TLS},
-		"nothing": {newSigner(t, "rsa").Public(), nil, nil, nil},
+		"P-256":     {ecdsaKey(t, elliptic.P256()), ec, anyEC, []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}},
+		"P-384":     {ecdsaKey(t, elliptic.P384()), ec, anyEC, []tls.SignatureScheme{tls.ECDSAWithP384AndSHA384}},
+		"P-521":     {ecdsaKey(t, elliptic.P521()), ec, anyEC, []tls.SignatureScheme{tls.ECDSAWithP521AndSHA512}},
+		"P-224":     {ecdsaKey(t, elliptic.P224()), ec, anyEC, nil},
+		"Ed25519":   {newSigner(t, "ed25519").Public(), []backend.SignatureAlgorithm{pureEd25519}, []x509.SignatureAlgorithm{x509.PureEd25519}, []tls.SignatureScheme{tls.Ed25519}},
+		"ML-DSA":    {newSigner(t, "mldsa").Public(), []backend.SignatureAlgorithm{pureMLDSA}, mldsa44X509, mldsa44TLS},
+		"secp256k1": {secp256k1Public(t), ec, nil, nil},
+		"nothing":   {newSigner(t, "rsa").Public(), nil, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			caps := backend.Capabilities{Signatures: test.algs}
@@ -89,28 +90,8 @@ func TestNames(t *testing.T) {
 	assert.Zero(t, backend.AESCMAC.Hash())
 }
 
-func TestFingerprint(t *testing.T) {
-	seen := map[[32]byte]string{}
-	for _, kind := range []string{"rsa", "ecdsa", "ed25519", "mldsa"} {
-		pub := newSigner(t, kind).Public()
-		got, err := backend.Fingerprint(pub)
-		require.NoError(t, err, kind)
-		if kind != "mldsa" {
-			der, err := x509.MarshalPKIXPublicKey(pub)
-			require.NoError(t, err)
-			assert.Equal(t, sha256.Sum256(der), got)
-		}
-		assert.NotContains(t, seen, got)
-		seen[got] = kind
-	}
-	for _, bad := range []any{nil, "text", newSigner(t, "rsa")} {
-		_, err := backend.Fingerprint(bad)
-		assert.ErrorIs(t, err, backend.ErrUnsupported)
-	}
-}
-
 func TestECDSASignature(t *testing.T) {
-	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
+	for _, curve := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		key, err := ecdsa.GenerateKey(curve, rand.Reader)
 		require.NoError(t, err)
 		digest := sha256.Sum256([]byte("message"))

@@ -14,7 +14,13 @@ type DecryptRequest struct {
 	Ciphertext []byte      // as long as the modulus
 	Hash       crypto.Hash // of RSAES-OAEP, for the label and for MGF1
 	Label      []byte      // nil if there is none
+	Raw        bool        // RSADP instead, without Hash and Label
 }
+
+// RawRSAOptions ask a [Decrypter] for the bare RSA operation, RSADP (RFC 8017, Section 5.1.2): the plaintext is as long as
+// the modulus and nothing about it was checked. It is for protocols that define their own encoding; who decodes a padding
+// must not let anybody see whether that failed. Few keys have it: see Capabilities.RawRSA.
+type RawRSAOptions struct{}
 
 // DecryptFunc decrypts. If it was reached but could not decrypt, the error wraps [ErrDecryption].
 type DecryptFunc func(ctx context.Context, req DecryptRequest) ([]byte, error)
@@ -38,11 +44,17 @@ func (o DecryptOps) DecryptContext(ctx context.Context, ciphertext []byte, opts 
 	if err := o.h.need(UsageDecrypt); err != nil {
 		return nil, err
 	}
+	caps := o.h.cfg.Capabilities
+	if _, raw := opts.(*RawRSAOptions); raw {
+		if !caps.RawRSA {
+			return nil, o.h.Refusef(ErrUnsupported, "doesn't decrypt without a padding scheme; it takes *rsa.OAEPOptions")
+		}
+		return o.call(ctx, DecryptRequest{Ciphertext: ciphertext, Raw: true})
+	}
 	oaep, ok := opts.(*rsa.OAEPOptions)
 	if !ok || oaep == nil {
 		return nil, o.h.Refusef(ErrUnsupported, "can't decrypt with options %T; it takes *rsa.OAEPOptions", opts)
 	}
-	caps := o.h.cfg.Capabilities
 	switch {
 	case !slices.Contains(caps.OAEPHashes, oaep.Hash):
 		return nil, o.h.Refusef(ErrUnsupported, "can't decrypt OAEP with %v; it takes %v", oaep.Hash, caps.OAEPHashes)
@@ -51,11 +63,15 @@ func (o DecryptOps) DecryptContext(ctx context.Context, ciphertext []byte, opts 
 	case len(oaep.Label) > 0 && !caps.OAEPLabels:
 		return nil, o.h.Refusef(ErrUnsupported, "takes no OAEP label")
 	}
-	if pub, ok := o.h.cfg.Public.(*rsa.PublicKey); !ok || len(ciphertext) != pub.Size() {
+	return o.call(ctx, DecryptRequest{Ciphertext: ciphertext, Hash: oaep.Hash, Label: oaep.Label})
+}
+
+func (o DecryptOps) call(ctx context.Context, req DecryptRequest) ([]byte, error) {
+	if pub, ok := o.h.cfg.Public.(*rsa.PublicKey); !ok || len(req.Ciphertext) != pub.Size() {
 		return nil, ErrDecryption
 	}
-	req := DecryptRequest{Ciphertext: o.h.input(ciphertext), Hash: oaep.Hash, Label: o.h.input(oaep.Label)}
-	plaintext, err := run(ctx, o.h, func(ctx context.Context) ([]byte, error) { return o.decrypt(ctx, req) })
+	req.Ciphertext, req.Label = o.h.input(req.Ciphertext), o.h.input(req.Label)
+	plaintext, err := run(ctx, o.h, req, o.decrypt)
 	return plaintext, decryptionError(err)
 }
 

@@ -99,3 +99,28 @@ func TestDecryptRefusedBeforeCall(t *testing.T) {
 		})
 	}
 }
+
+// TestRawRSA: the bare operation needs the capability, and the driver is told.
+func TestRawRSA(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		calls := 0
+		h := backend.NewHandle(backend.HandleConfig{ID: "k", Public: rsa2048().Public(),
+			Capabilities: backend.Capabilities{Usages: backend.UsageDecrypt, RawRSA: allowed}})
+		ops := h.Decrypting(func(_ context.Context, req backend.DecryptRequest) ([]byte, error) {
+			calls++
+			assert.True(t, req.Raw)
+			return req.Ciphertext, nil
+		})
+		plain, err := ops.Decrypt(nil, make([]byte, 256), &backend.RawRSAOptions{})
+		if !allowed {
+			assert.ErrorIs(t, err, backend.ErrUnsupported)
+			assert.Zero(t, calls)
+			continue
+		}
+		require.NoError(t, err)
+		assert.Len(t, plain, 256)
+		_, err = ops.Decrypt(nil, make([]byte, 255), &backend.RawRSAOptions{})
+		assert.Equal(t, backend.ErrDecryption, err)
+		assert.Equal(t, 1, calls)
+	}
+}

@@ -5,7 +5,8 @@
 // beyond that minimum is found by type assertion on the optional interfaces:
 //
 //	of a Backend   Generator, Importer, Lister, Pinger
-//	of a Key       Signer, MessageSigner, Decrypter, Verifier, AEAD, MAC, Random, Wrapper, Attester
+//	of a Key       Signer, MessageSigner, Decrypter, Verifier, KeyAgreer, AEAD, MAC, Random, Wrapper,
+//	             Attester
 //
 // What exactly a key takes (hashes, salt lengths, labels, message sizes) is data: see [Capabilities]. Choose from it
 // before calling; a key refuses everything else without a remote call.
@@ -21,7 +22,7 @@
 //		backend.DecryptOps
 //	}
 //
-// The operations are made from the driver's functions by [Handle.Signing], [Handle.Decrypting] and their like. They do
+// The operations are made from the driver's functions by [Handle.Signing], [Handle.Decrypting], [Handle.Agreeing] and their like. They do
 // what every key must do alike and no driver should write again: check digest length, hash, salt and label before any
 // call; bound each call by its context and by a call timeout; let a caller go at once when its context ends, even if the
 // driver's function can't be interrupted; keep crypto.MessageSigner; give one error for every failed decryption; and
@@ -29,6 +30,7 @@
 //
 // Every error wraps one of the sentinels of this package and the key manager's own error.
 //
-// The package depends on the standard library and on filippo.io/mldsa, whose types are those of crypto/mldsa from Go
-// 1.27 on.
+// The package depends on the standard library; on filippo.io/mldsa, whose types are those of crypto/mldsa from Go 1.27 on;
+// and on github.com/decred/dcrd/dcrec/secp256k1/v4, for the one curve of key managers that the standard library doesn't
+// have ([Secp256k1]).
 package backend

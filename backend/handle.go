@@ -27,6 +27,12 @@ const (
 	// CallLocal: functions compute in this process and never wait. They run on the caller's goroutine, without a
 	// timeout.
 	CallLocal
+
+	// CallManaged: functions bound themselves. They return as soon as their context ends, or after
+	// HandleConfig.Timeout if it has no deadline, which the handle leaves to them; they report the latter as
+	// ErrUnavailable; and they copy of their inputs what they go on using after they have returned. They run on the
+	// caller's goroutine. The handle allocates nothing for such a call.
+	CallManaged
 )
 
 // HandleConfig is what a driver says of a key.
@@ -94,8 +100,9 @@ func (h *Handle) input(data []byte) []byte {
 // errCallTimeout is the cause of a context that ended because of HandleConfig.Timeout.
 var errCallTimeout = errors.New("call timeout")
 
-// run calls fn as the handle's mode says, and only if ctx has not ended and the gate is open.
-func run[T any](ctx context.Context, h *Handle, fn func(context.Context) (T, error)) (T, error) {
+// run calls fn with req as the handle's mode says, and only if ctx has not ended and the gate is open. The request is a
+// parameter and not captured by fn, so that modes which run on the caller's goroutine need no closure.
+func run[Req, T any](ctx context.Context, h *Handle, req Req, fn func(context.Context, Req) (T, error)) (T, error) {
 	var zero T
 	if ctx.Err() != nil {
 		return zero, contextError(ctx, h, nil)
@@ -103,24 +110,43 @@ func run[T any](ctx context.Context, h *Handle, fn func(context.Context) (T, err
 	if err := h.cfg.Gate.Enter(); err != nil {
 		return zero, err
 	}
-	if h.cfg.Mode == CallLocal {
+	switch h.cfg.Mode {
+	case CallLocal:
 		defer h.cfg.Gate.Leave()
-		return contain(ctx, fn)
+		return contain(ctx, req, fn)
+	case CallManaged:
+		return runHere(ctx, h, req, fn)
+	case CallDetached:
+		return runDetached(ctx, h, req, fn)
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, h.cfg.Timeout, errCallTimeout)
-		defer cancel()
-	}
-	if h.cfg.Mode == CallContext {
-		defer h.cfg.Gate.Leave()
-		out, err := contain(ctx, fn)
-		if err != nil && ctx.Err() != nil {
-			return zero, contextError(ctx, h, err)
-		}
-		return out, err
-	}
+	ctx, cancel := h.bound(ctx)
+	defer cancel()
+	return runHere(ctx, h, req, fn)
+}
 
+// bound returns ctx with the call timeout, if it has no deadline.
+func (h *Handle) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, h.cfg.Timeout, errCallTimeout)
+}
+
+// runHere calls fn on the caller's goroutine. The gate was entered.
+func runHere[Req, T any](ctx context.Context, h *Handle, req Req, fn func(context.Context, Req) (T, error)) (T, error) {
+	defer h.cfg.Gate.Leave()
+	out, err := contain(ctx, req, fn)
+	if err != nil && ctx.Err() != nil {
+		var zero T
+		return zero, contextError(ctx, h, err)
+	}
+	return out, err
+}
+
+// runDetached calls fn on a goroutine of its own and leaves it when ctx ends. The gate was entered.
+func runDetached[Req, T any](ctx context.Context, h *Handle, req Req, fn func(context.Context, Req) (T, error)) (T, error) {
+	ctx, cancel := h.bound(ctx)
+	defer cancel()
 	type result struct {
 		out T
 		err error
@@ -128,9 +154,10 @@ func run[T any](ctx context.Context, h *Handle, fn func(context.Context) (T, err
 	done := make(chan result, 1) // buffered, so that the goroutine ends even if nobody waits
 	go func() {
 		defer h.cfg.Gate.Leave()
-		out, err := contain(ctx, fn)
+		out, err := contain(ctx, req, fn)
 		done <- result{out, err}
 	}()
+	var zero T
 	select {
 	case r := <-done:
 		if r.err != nil && ctx.Err() != nil {
@@ -143,13 +170,13 @@ func run[T any](ctx context.Context, h *Handle, fn func(context.Context) (T, err
 }
 
 // contain calls fn and turns a panic, which SDKs and C wrappers do have, into an error.
-func contain[T any](ctx context.Context, fn func(context.Context) (T, error)) (out T, err error) {
+func contain[Req, T any](ctx context.Context, req Req, fn func(context.Context, Req) (T, error)) (out T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("backend: the driver panicked: %v: %w", r, ErrUnavailable)
 		}
 	}()
-	return fn(ctx)
+	return fn(ctx, req)
 }
 
 // contextError explains that ctx ended. A deadline that passed means that the key manager did not answer in time

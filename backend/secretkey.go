@@ -41,8 +41,16 @@ func (o AEADOps) Open(ctx context.Context, ciphertext, additionalData []byte) ([
 }
 
 func (o AEADOps) call(ctx context.Context, fn CipherFunc, data, additionalData []byte) ([]byte, error) {
-	data, additionalData = o.h.input(data), o.h.input(additionalData)
-	return run(ctx, o.h, func(ctx context.Context) ([]byte, error) { return fn(ctx, data, additionalData) })
+	return run(ctx, o.h, cipherCall{fn, o.h.input(data), o.h.input(additionalData)}, runCipher)
+}
+
+type cipherCall struct {
+	fn                   CipherFunc
+	data, additionalData []byte
+}
+
+func runCipher(ctx context.Context, c cipherCall) ([]byte, error) {
+	return c.fn(ctx, c.data, c.additionalData)
 }
 
 // MACFunc returns the MAC of message.
@@ -69,9 +77,16 @@ func (o MACOps) ComputeMAC(ctx context.Context, alg MACAlgorithm, message []byte
 	case caps.MaxMessage > 0 && len(message) > caps.MaxMessage:
 		return nil, o.h.Refusef(ErrInvalidParams, "got a message of %d bytes; it takes at most %d", len(message), caps.MaxMessage)
 	}
-	message = o.h.input(message)
-	return run(ctx, o.h, func(ctx context.Context) ([]byte, error) { return o.mac(ctx, alg, message) })
+	return run(ctx, o.h, macCall{o.mac, alg, o.h.input(message)}, runMAC)
 }
+
+type macCall struct {
+	fn      MACFunc
+	alg     MACAlgorithm
+	message []byte
+}
+
+func runMAC(ctx context.Context, c macCall) ([]byte, error) { return c.fn(ctx, c.alg, c.message) }
 
 // VerifyMAC implements [MAC].
 func (o MACOps) VerifyMAC(ctx context.Context, alg MACAlgorithm, message, mac []byte) error {
@@ -105,7 +120,7 @@ func (o RandomOps) GenerateRandom(ctx context.Context, n int) ([]byte, error) {
 	if limit := o.h.cfg.Capabilities.MaxRandom; n < 1 || n > limit {
 		return nil, o.h.Refusef(ErrInvalidParams, "was asked for %d random bytes; it takes 1 to %d", n, limit)
 	}
-	return run(ctx, o.h, func(ctx context.Context) ([]byte, error) { return o.random(ctx, n) })
+	return run(ctx, o.h, n, o.random)
 }
 
 // WrapFunc wraps or unwraps key material. When it unwraps and can't, the error wraps [ErrDecryption].
@@ -125,8 +140,7 @@ func (o WrapOps) WrapKey(ctx context.Context, material []byte) ([]byte, error) {
 	if err := o.h.need(UsageWrap); err != nil {
 		return nil, err
 	}
-	material = o.h.input(material)
-	return run(ctx, o.h, func(ctx context.Context) ([]byte, error) { return o.wrap(ctx, material) })
+	return run(ctx, o.h, o.h.input(material), o.wrap)
 }
 
 // UnwrapKey implements [Wrapper].
@@ -134,7 +148,6 @@ func (o WrapOps) UnwrapKey(ctx context.Context, wrapped []byte) ([]byte, error) 
 	if err := o.h.need(UsageUnwrap); err != nil {
 		return nil, err
 	}
-	wrapped = o.h.input(wrapped)
-	material, err := run(ctx, o.h, func(ctx context.Context) ([]byte, error) { return o.unwrap(ctx, wrapped) })
+	material, err := run(ctx, o.h, o.h.input(wrapped), o.unwrap)
 	return material, decryptionError(err)
 }

@@ -85,7 +85,7 @@ func (o SignOps) VerifyContext(ctx context.Context, digest, signature []byte, op
 }
 
 func (o SignOps) call(ctx context.Context, req SignRequest) ([]byte, error) {
-	signature, err := run(ctx, o.h, func(ctx context.Context) ([]byte, error) { return o.sign(ctx, req) })
+	signature, err := run(ctx, o.h, req, o.sign)
 	if err != nil || !o.h.cfg.VerifySignatures {
 		return signature, err
 	}

@@ -10,7 +10,7 @@ import (
 // Usage is a set of operations: what a key can do, or what a policy allows. The zero value is the empty set.
 type Usage uint16
 
-// The operations. Their names in text are those of the managed-keys API.
+// The operations. Their names in text are those of the managed-keys API, which has no "derive": that one is our own.
 const (
 	UsageEncrypt        Usage = 1 << iota // encrypt: AEAD encryption, or RSA encryption with the public key
 	UsageDecrypt                          // decrypt
@@ -20,12 +20,13 @@ const (
 	UsageUnwrap                           // unwrap
 	UsageMAC                              // mac
 	UsageGenerateRandom                   // generate_random
+	UsageDerive                           // derive: agree on a secret (PKCS#11: CKA_DERIVE)
 
 	// UsageDefault is what an entry allows that names no usages.
 	UsageDefault = UsageSign | UsageVerify
 )
 
-var usageNames = [...]string{"encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "mac", "generate_random"}
+var usageNames = [...]string{"encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "mac", "generate_random", "derive"}
 
 // ParseUsages returns the set of the named usages. An unknown name is an error that wraps [ErrInvalidParams]; no names
 // give the empty set.

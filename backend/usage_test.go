@@ -20,9 +20,9 @@ func TestUsages(t *testing.T) {
 	assert.False(t, u.Has(backend.UsageSign|backend.UsageMAC))
 	assert.True(t, u.Has(0))
 	assert.Equal(t, "none", backend.Usage(0).String())
-	all, err := backend.ParseUsages("encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "mac", "generate_random")
+	all, err := backend.ParseUsages("encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "mac", "generate_random", "derive")
 	require.NoError(t, err)
-	assert.Equal(t, backend.Usage(255), all)
+	assert.Equal(t, backend.Usage(511), all)
 	for _, name := range []string{"", "Sign", "sign ", "signing", "*"} {
 		u, err := backend.ParseUsages("sign", name)
 		assert.ErrorIs(t, err, backend.ErrInvalidParams, "%q", name)
@@ -52,7 +52,7 @@ func TestUsageJSON(t *testing.T) {
 
 func TestUsageRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		u := backend.Usage(rapid.Uint8().Draw(t, "usage"))
+		u := backend.Usage(rapid.Uint16Range(0, 511).Draw(t, "usage"))
 		data, err := json.Marshal(u)
 		require.NoError(t, err)
 		var v backend.Usage

@@ -3,18 +3,22 @@ package backend
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"io"
 )
 
-// WithContext returns a view of key for APIs that take a crypto.Signer or crypto.Decrypter and no context: its Sign,
-// SignMessage and Decrypt are bounded by ctx. The view is a crypto.Signer, crypto.MessageSigner and crypto.Decrypter
-// exactly where key is a [Signer], [MessageSigner] and [Decrypter]; the operations that take a context are those of key
-// itself and not of the view. When ctx ends, the view fails and key and its other views go on.
+// WithContext returns a view of key for APIs that take a crypto.Signer, crypto.Decrypter or ecdh.KeyExchanger and no
+// context: its Sign, SignMessage, Decrypt and ECDH are bounded by ctx. The view is a crypto.Signer, crypto.MessageSigner,
+// crypto.Decrypter and ecdh.KeyExchanger exactly where key is a [Signer], [MessageSigner], [Decrypter] and [KeyAgreer];
+// but a key that both decrypts and agrees, of which there is no kind, has a view that does not agree. The operations
+// that take a context are those of key itself and not of the view. When ctx ends, the view fails and key and its other
+// views go on.
 func WithContext(ctx context.Context, key Key) Key {
 	signer, _ := key.(Signer)
 	messages, _ := key.(MessageSigner)
 	decrypter, _ := key.(Decrypter)
-	s, m, d := signView{ctx, signer}, messageView{ctx, messages}, decryptView{ctx, decrypter}
+	agreer, _ := key.(KeyAgreer)
+	s, m, d, a := signView{ctx, signer}, messageView{ctx, messages}, decryptView{ctx, decrypter}, agreeView{ctx, agreer}
 	switch {
 	case messages != nil && decrypter != nil:
 		return struct {
@@ -29,6 +33,29 @@ func WithContext(ctx context.Context, key Key) Key {
 			signView
 			decryptView
 		}{key, s, d}
+	case decrypter != nil:
+		return struct {
+			Key
+			decryptView
+		}{key, d}
+	case messages != nil && agreer != nil:
+		return struct {
+			Key
+			signView
+			messageView
+			agreeView
+		}{key, s, m, a}
+	case signer != nil && agreer != nil:
+		return struct {
+			Key
+			signView
+			agreeView
+		}{key, s, a}
+	case agreer != nil:
+		return struct {
+			Key
+			agreeView
+		}{key, a}
 	case messages != nil:
 		return struct {
 			Key
@@ -40,11 +67,6 @@ func WithContext(ctx context.Context, key Key) Key {
 			Key
 			signView
 		}{key, s}
-	case decrypter != nil:
-		return struct {
-			Key
-			decryptView
-		}{key, d}
 	}
 	return key
 }
@@ -75,3 +97,14 @@ type decryptView struct {
 func (v decryptView) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
 	return v.d.DecryptContext(v.ctx, ciphertext, opts)
 }
+
+type agreeView struct {
+	ctx context.Context
+	a   KeyAgreer
+}
+
+func (v agreeView) PublicKey() *ecdh.PublicKey { return v.a.PublicKey() }
+
+func (v agreeView) Curve() ecdh.Curve { return v.a.Curve() }
+
+func (v agreeView) ECDH(peer *ecdh.PublicKey) ([]byte, error) { return v.a.ECDHContext(v.ctx, peer) }

@@ -13,11 +13,14 @@ func TestDependencies(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no go command")
 	}
-	const module = "github.com/managedkeys/managedkeys/"
+	const (
+		module    = "github.com/managedkeys/managedkeys/"
+		secp256k1 = "github.com/decred/dcrd/dcrec/secp256k1/v4"
+	)
 	for pkg, allowed := range map[string][]string{
 		"namespace":  nil,
-		"backend":    {"filippo.io/mldsa"},
-		"managedkey": {"filippo.io/mldsa", "github.com/google/uuid", module + "namespace", module + "backend"},
+		"backend":    {"filippo.io/mldsa", secp256k1},
+		"managedkey": {"filippo.io/mldsa", secp256k1, "github.com/google/uuid", module + "namespace", module + "backend"},
 	} {
 		t.Run(pkg, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), goTool, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", module+pkg)
