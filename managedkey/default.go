@@ -3,6 +3,7 @@ package managedkey
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 
 	"github.com/managedkeys/managedkeys/namespace"
 )
@@ -35,6 +36,11 @@ func Signer(ctx context.Context, ref namespace.Ref) (crypto.Signer, error) {
 // Decrypter is [Registry.Decrypter] of [Default].
 func Decrypter(ctx context.Context, ref namespace.Ref) (crypto.Decrypter, error) {
 	return defaultRegistry.Decrypter(ctx, ref)
+}
+
+// KeyExchanger is [Registry.KeyExchanger] of [Default].
+func KeyExchanger(ctx context.Context, ref namespace.Ref) (ecdh.KeyExchanger, error) {
+	return defaultRegistry.KeyExchanger(ctx, ref)
 }
 
 // KeyFor is [Registry.Key] of [Default].

@@ -1,6 +1,8 @@
 package managedkey
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -22,6 +24,12 @@ func TestDefaultRegistry(t *testing.T) {
 		"KeyFor":    func() error { _, err := KeyFor(ctx, in.Ref); return err },
 		"Signer":    func() error { _, err := Signer(ctx, in.Ref); return err },
 		"Decrypter": func() error { _, err := Decrypter(ctx, in.Ref); return err },
+		"KeyExchanger": func() error {
+			if _, err := KeyExchanger(ctx, in.Ref); !errors.Is(err, backend.ErrUnsupported) { // the fake has an Ed25519 key
+				return fmt.Errorf("got %v", err)
+			}
+			return nil
+		},
 		"EntryFor":  func() error { _, err := EntryFor(in.Ref); return err },
 		"Update":    func() error { return Update(ctx, in) },
 		"Mount.Key": func() error { _, err := m.Key(ctx, "ca"); return err },

@@ -161,7 +161,7 @@ func newState(in *Entry) (*state, error) {
 		}
 		return nil, fmt.Errorf("field Params: %w", err)
 	}
-	const known = backend.UsageGenerateRandom<<1 - 1
+	const known = backend.UsageDerive<<1 - 1
 	if unknown := in.Usages &^ known; unknown != 0 {
 		return nil, fmt.Errorf("field Usages has unknown bits %#x; it takes %s: %w",
 			uint16(unknown), known, backend.ErrInvalidParams)

@@ -3,6 +3,7 @@ package managedkey
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
@@ -151,7 +152,7 @@ func (k withPublic) Public() crypto.PublicKey { return k.public }
 // "sym".
 type fakeKey struct{ id string }
 
-const allUsages = backend.UsageGenerateRandom<<1 - 1
+const allUsages = backend.UsageDerive<<1 - 1
 
 func (k fakeKey) ID() string { return k.id }
 
@@ -244,6 +245,18 @@ func (k fakeKey) WrapKey(ctx context.Context, _ []byte) ([]byte, error) { return
 
 func (k fakeKey) UnwrapKey(ctx context.Context, wrapped []byte) ([]byte, error) {
 	return k.opened(ctx, "unwrap", wrapped)
+}
+
+func (k fakeKey) PublicKey() *ecdh.PublicKey { return nil }
+
+func (k fakeKey) Curve() ecdh.Curve { return nil }
+
+func (k fakeKey) ECDH(*ecdh.PublicKey) ([]byte, error) {
+	return nil, errors.New("fake: ECDH was called without a context")
+}
+
+func (k fakeKey) ECDHContext(ctx context.Context, _ *ecdh.PublicKey) ([]byte, error) {
+	return k.result(ctx, "agree")
 }
 
 func (k fakeKey) Attest(ctx context.Context) (backend.Attestation, error) {

@@ -78,8 +78,7 @@ func TestEveryOperationNeedsItsUsage(t *testing.T) {
 	for _, op := range operations {
 		covered |= op.usage
 		t.Run(op.name, func(t *testing.T) {
-			for i := range 8 {
-				u := backend.Usage(1) << i
+			for u := backend.Usage(1); u <= allUsages; u <<= 1 {
 				_, err := op.run(handleOf(t, fakeKey{"k"}, u))
 				if op.usage == u || op.usage == 0 {
 					check(t, err, nil)
@@ -197,6 +196,7 @@ func TestViews(t *testing.T) {
 		"Sign":        func(k *Key) ([]byte, error) { return k.Sign(nil, nil, crypto.Hash(0)) },
 		"SignMessage": func(k *Key) ([]byte, error) { return k.SignMessage(nil, nil, crypto.Hash(0)) },
 		"Decrypt":     func(k *Key) ([]byte, error) { return k.Decrypt(nil, nil, nil) },
+		"ECDH":        func(k *Key) ([]byte, error) { return k.ECDH(nil) },
 	} {
 		_, err := run(view)
 		check(t, err, context.Canceled)

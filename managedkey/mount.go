@@ -3,6 +3,7 @@ package managedkey
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -146,6 +147,15 @@ func (m *Mount) Decrypter(ctx context.Context, nameOrUUID string) (crypto.Decryp
 		return nil, err
 	}
 	return k.narrowDecrypter()
+}
+
+// KeyExchanger returns the key as [Registry.KeyExchanger] does, for this mount.
+func (m *Mount) KeyExchanger(ctx context.Context, nameOrUUID string) (ecdh.KeyExchanger, error) {
+	k, err := m.Key(ctx, nameOrUUID)
+	if err != nil {
+		return nil, err
+	}
+	return k.narrowExchanger()
 }
 
 // Allowed returns the names of the keys that the mount has a grant for, sorted. Keys that every mount may use are not

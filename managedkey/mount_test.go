@@ -110,7 +110,8 @@ func TestMountReachesItsGrantsOnly(t *testing.T) {
 		_, keyErr := m.Key(t.Context(), name)
 		_, signerErr := m.Signer(t.Context(), name)
 		_, decrypterErr := m.Decrypter(t.Context(), name)
-		for _, err := range []error{keyErr, signerErr, decrypterErr} {
+		_, exchangerErr := m.KeyExchanger(t.Context(), name)
+		for _, err := range []error{keyErr, signerErr, decrypterErr, exchangerErr} {
 			check(t, err, want)
 			var e *Error
 			if errors.As(err, &e); e.Ref != (namespace.Ref{Namespace: "a", Name: name}) {

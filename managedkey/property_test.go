@@ -413,6 +413,8 @@ var operations = []struct {
 		return []byte(k.ID() + " "), k.VerifyMAC(bg, "", nil, []byte(k.ID()))
 	}},
 	{"GenerateRandom", backend.UsageGenerateRandom, func(k *Key) ([]byte, error) { return k.GenerateRandom(bg, 1) }},
+	{"ECDH", backend.UsageDerive, func(k *Key) ([]byte, error) { return k.ECDH(nil) }},
+	{"ECDHContext", backend.UsageDerive, func(k *Key) ([]byte, error) { return k.ECDHContext(bg, nil) }},
 	{"Attest", 0, func(k *Key) ([]byte, error) {
 		a, err := k.Attest(bg)
 		return a.Statement, err

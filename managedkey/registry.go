@@ -3,6 +3,7 @@ package managedkey
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -287,4 +288,15 @@ func (r *Registry) Decrypter(ctx context.Context, ref namespace.Ref) (crypto.Dec
 		return nil, err
 	}
 	return k.narrowDecrypter()
+}
+
+// KeyExchanger returns the key as an ecdh.KeyExchanger that has Capabilities and ECDHContext of package backend too, but no
+// other operation. The error is that of [Registry.Key]; or it wraps backend.ErrNotPermitted if the entry doesn't allow
+// the usage derive and backend.ErrUnsupported if the key can't agree.
+func (r *Registry) KeyExchanger(ctx context.Context, ref namespace.Ref) (ecdh.KeyExchanger, error) {
+	k, err := r.Key(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return k.narrowExchanger()
 }

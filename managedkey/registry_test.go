@@ -34,7 +34,7 @@ func TestCreateRefusesBadEntries(t *testing.T) {
 		"other params":   {func(e *Entry) { e.Params = params{Foreign: true} }, backend.ErrInvalidParams, `"foreign", want "fake"`},
 		"invalid params": {func(e *Entry) { e.Params = params{Bad: cause} }, backend.ErrInvalidParams, "label is missing"},
 		"invalid cause":  {func(e *Entry) { e.Params = params{Bad: cause} }, cause, "Params"},
-		"usages":         {func(e *Entry) { e.Usages = 1 << 12 }, backend.ErrInvalidParams, "0x1000"},
+		"usages":         {func(e *Entry) { e.Usages = allUsages + 1 }, backend.ErrInvalidParams, "0x200"},
 		"short pin":      {func(e *Entry) { e.PublicKeySHA256 = make([]byte, 20) }, backend.ErrInvalidParams, "20 bytes, want 32"},
 	}
 	for name, tt := range tests {
@@ -159,13 +159,14 @@ func TestLookUpWhatIsNotThere(t *testing.T) {
 		_, keyErr := r.Key(t.Context(), tt.ref)
 		_, signerErr := r.Signer(t.Context(), tt.ref)
 		_, decrypterErr := r.Decrypter(t.Context(), tt.ref)
+		_, exchangerErr := r.KeyExchanger(t.Context(), tt.ref)
 		_, entryErr := r.Entry(tt.ref)
 		_, generateErr := r.Generate(t.Context(), tt.ref)
 		_, importErr := r.Import(t.Context(), tt.ref, []byte("key"))
 		update := entryOf(newClient(newVault()), "a/gone", 0)
 		update.Ref = tt.ref
 		for op, err := range map[string]error{
-			"key": keyErr, "signer": signerErr, "decrypter": decrypterErr, "entry": entryErr, "generate": generateErr,
+			"key": keyErr, "signer": signerErr, "decrypter": decrypterErr, "exchanger": exchangerErr, "entry": entryErr, "generate": generateErr,
 			"import": importErr, "delete": r.Delete(t.Context(), tt.ref), "update": r.Update(t.Context(), update),
 		} {
 			check(t, err, tt.want)

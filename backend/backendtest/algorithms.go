@@ -54,10 +54,17 @@ func (k Key) signatures(pub crypto.PublicKey) []backend.SignatureAlgorithm {
 	if _, ok := pub.(*mldsa.PublicKey); ok {
 		add(backend.SignatureAlgorithm{Scheme: backend.MLDSA})
 	}
-	for _, a := range slices.Clone(algs) {
+	schemes := slices.Clone(k.Schemes)
+	for _, a := range algs {
+		schemes = append(schemes, a.Scheme)
+	}
+	for _, s := range schemes {
 		for _, h := range k.Digests {
-			add(backend.SignatureAlgorithm{Scheme: a.Scheme, Hash: h})
+			add(backend.SignatureAlgorithm{Scheme: s, Hash: h})
 		}
+	}
+	for _, h := range k.PKCS1Digests {
+		add(backend.SignatureAlgorithm{Scheme: backend.RSAPKCS1v15, Hash: h})
 	}
 	return algs
 }

@@ -31,7 +31,11 @@ var declared = []backendtest.Key{
 	{Name: "p256", Algorithm: "ECDSA P-256", Signs: []x509.SignatureAlgorithm{x509.ECDSAWithSHA256}},
 	{
 		Name: "p384", Algorithm: "ECDSA P-384", Signs: []x509.SignatureAlgorithm{x509.ECDSAWithSHA384},
-		Digests: []crypto.Hash{crypto.SHA3_384},
+		Digests: []crypto.Hash{crypto.SHA3_384}, Agrees: true,
+	},
+	{
+		Name: "secp256k1", Algorithm: "ECDSA secp256k1", Schemes: []backend.Scheme{backend.ECDSA},
+		Digests: []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA512},
 	},
 	{Name: "ed25519", Algorithm: "Ed25519", Signs: []x509.SignatureAlgorithm{x509.PureEd25519}, SignatureContexts: true},
 	{Name: "mldsa", Algorithm: "ML-DSA-44", SignatureContexts: true},

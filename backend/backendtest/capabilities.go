@@ -3,6 +3,7 @@ package backendtest
 import (
 	"cmp"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -42,6 +43,7 @@ func checkCapabilities(c *checker, k Key, key backend.Key) {
 	}{
 		{backend.UsageSign, len(k.signatures(pub)) > 0},
 		{backend.UsageDecrypt, len(k.OAEP) > 0 || k.AEAD},
+		{backend.UsageDerive, k.Agrees},
 		{backend.UsageMAC, len(k.MACs) > 0},
 		{backend.UsageWrap, k.Wraps},
 		{backend.UsageUnwrap, k.Wraps},
@@ -104,6 +106,13 @@ func checkMethods(c *checker, key backend.Key) {
 		if m.want && !m.has {
 			c.Errorf("the key's usages are %s, but %T is no backend.%s", caps.Usages, key, m.name)
 		}
+	}
+	// Rule: a key that can't agree is no ecdh.KeyExchanger, since that is how others see whether it can.
+	_, agrees := key.(backend.KeyAgreer)
+	_, exchanges := key.(ecdh.KeyExchanger)
+	if want := caps.Usages.Has(backend.UsageDerive); agrees != want || exchanges != want {
+		c.Errorf("the key's usages are %s; that %T is a backend.KeyAgreer is %t, and an ecdh.KeyExchanger %t",
+			caps.Usages, key, agrees, exchanges)
 	}
 	if caps.Usages.Has(backend.UsageSign) != (len(caps.Signatures) > 0) {
 		c.Errorf("the key's usages are %s, but its signature algorithms are %v", caps.Usages, caps.Signatures)

@@ -51,6 +51,12 @@ type Key struct {
 	// Digests are the hashes with which digests can be signed with each scheme that Signs implies, beyond those of Signs
 	// (SHA-1, SHA-224, SHA-3 …).
 	Digests []crypto.Hash
+	// Schemes are signature schemes that Digests apply to as well, for keys with which no certificate can be signed, such
+	// as ECDSA on secp256k1: Signs implies none there, and Digests are all that they sign.
+	Schemes []backend.Scheme
+	// PKCS1Digests are hashes like Digests that only RSASSA-PKCS1-v1_5 takes: where the key manager pads and doesn't ask
+	// what made a digest.
+	PKCS1Digests []crypto.Hash
 	// SaltEqualsHash: RSASSA-PSS only with a salt as long as the hash.
 	SaltEqualsHash bool
 	// SignatureContexts: Ed25519 and ML-DSA take a context string.
@@ -58,6 +64,8 @@ type Key struct {
 
 	OAEP       []crypto.Hash // hashes of RSAES-OAEP; empty: the key doesn't decrypt with it
 	OAEPLabels bool
+
+	Agrees bool // on secrets with peers on its curve; if false, the key must be no ecdh.KeyExchanger
 
 	AEAD   bool
 	MACs   []backend.MACAlgorithm

@@ -28,6 +28,14 @@ var emptied = []struct {
 	{"signs-sha1", func(c *backendtest.Config) { c.Keys[0].Signs = []x509.SignatureAlgorithm{x509.ECDSAWithSHA1} }},
 	{"digest-of-x509", func(c *backendtest.Config) { c.Keys[0].Digests = []crypto.Hash{crypto.SHA512} }},
 	{"digests-alone", func(c *backendtest.Config) { c.Keys[0].Signs, c.Keys[0].Digests = nil, []crypto.Hash{crypto.SHA1} }},
+	{"schemes-alone", func(c *backendtest.Config) { c.Keys[0].Schemes = []backend.Scheme{backend.ECDSA} }},
+	{"schemes-of-messages", func(c *backendtest.Config) {
+		c.Keys[0].Schemes, c.Keys[0].Digests = []backend.Scheme{backend.Ed25519}, []crypto.Hash{crypto.SHA3_256}
+	}},
+	{"schemes-for-signs", func(c *backendtest.Config) {
+		c.Keys[0].Signs, c.Keys[0].Schemes, c.Keys[0].Digests = nil, []backend.Scheme{backend.ECDSA}, []crypto.Hash{crypto.SHA256}
+	}},
+	{"missing-agreement", func(c *backendtest.Config) { c.Keys[0].Agrees = true }},
 	{"digest-not-linked", func(c *backendtest.Config) { c.Keys[0].Digests = []crypto.Hash{crypto.MD4} }},
 	{"does-nothing", func(c *backendtest.Config) { c.Keys[0].Signs = nil }},
 	{"generate-undeclared", func(c *backendtest.Config) { c.Generate = nil }},
@@ -42,6 +50,7 @@ var emptied = []struct {
 	{"valid-invalid", func(c *backendtest.Config) { c.Invalid["valid"] = c.Keys[0].Params }},
 	{"not-a-generator", func(c *backendtest.Config) { hideOptional(c) }},
 	{"missing-signature", func(c *backendtest.Config) { c.Keys[0].Signs = append(c.Keys[0].Signs, x509.ECDSAWithSHA384) }},
+	{"missing-pkcs1-digest", func(c *backendtest.Config) { c.Keys[0].PKCS1Digests = []crypto.Hash{crypto.SHA3_256} }},
 	{"missing-digest", func(c *backendtest.Config) { c.Keys[0].Digests = []crypto.Hash{crypto.SHA3_256} }},
 	{"missing-aead", func(c *backendtest.Config) { c.Keys[0].AEAD = true }},
 	{"missing-mac", func(c *backendtest.Config) { c.Keys[0].MACs = []backend.MACAlgorithm{backend.AESCMAC} }},

@@ -125,4 +125,9 @@ func checkViews(c *checker, k Key, key backend.Key) {
 		c.ok("Decrypt of another view", decrypt(lasting))
 		c.ok("Decrypt of the key itself", decrypt(key))
 	}
+	if k.Agrees {
+		ctx, cancel := context.WithCancel(c.Context())
+		defer cancel()
+		checkAgreeView(c, backend.WithContext(ctx, key), lasting, key, cancel)
+	}
 }

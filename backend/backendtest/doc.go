@@ -25,7 +25,7 @@
 //   - Open: absent, ambiguous, foreign and malformed parameters; contexts that have ended; identifiers.
 //   - Keys: for each key its capabilities and methods; signatures of every algorithm, verified in software; the salts of
 //     RSASSA-PSS; certificates, requests and CRLs by crypto/x509; handshakes of TLS 1.2 and 1.3 on either side, over a
-//     loopback connection; decryption with one error for every failure; AEAD, MAC, random and wrapping; the refusal of all
+//     loopback connection; decryption with one error for every failure; key agreement; AEAD, MAC, random and wrapping; the refusal of all
 //     else, on a closed key too, which shows that it comes before any call; contexts and views; 64 goroutines at once;
 //     opening again; use after Close, and Close during use.
 //   - AllKeys: all keys of one client used at once.

@@ -31,6 +31,18 @@ var faults = []struct {
 	{"mgf-ignored", "rsa", []string{"Keys/rsa/Refused"}},
 	{"pkcs1-decrypted", "rsa", []string{"Keys/rsa/Refused"}},
 
+	// Agreeing.
+	{"agrees-without-zeros", "p384", []string{"Keys/p384/Agree"}},
+	{"agrees-hashed", "p384", []string{"Keys/p384/Agree", "Keys/p384/Parallel"}},
+	{"agrees-in-one-buffer", "p384", []string{"Keys/p384/Agree"}},
+	{"agrees-as-another", "p384", []string{"Keys/p384/Agree"}},
+	{"agrees-undeclared", "p256", []string{"Keys/p256/Capabilities"}},
+	{"agrees-not", "p384", []string{"Keys/p384/Capabilities", "Keys/p384/Agree"}},
+	{"agrees-too-late", "p384", []string{"Keys/p384/Closed"}},
+	{"agrees-without-context", "p384", []string{"Keys/p384/Context/Ended", "Keys/p384/Context/Views"}},
+	{"agrees-nil-panics", "p384", []string{"Keys/p384/Refused"}},
+	{"agrees-on-other-curves", "p384", []string{"Keys/p384/Refused"}},
+
 	// Symmetric keys and wrapping.
 	{"nonce-reused", "aes", []string{"Keys/aes/AEAD"}},
 	{"additional-data-ignored", "aes", []string{"Keys/aes/AEAD"}},

@@ -38,6 +38,14 @@ func (m *memory) spoil(key backend.Key) backend.Key {
 		if signs {
 			return badSigner{s, m}
 		}
+	case "agrees-not":
+		if k, ok := key.(agreeKey); ok {
+			return signsOnly{k.Handle, k.SignOps}
+		}
+	case "agrees-as-another", "agrees-too-late", "agrees-without-context", "agrees-nil-panics", "agrees-on-other-curves":
+		if k, ok := key.(agreeKey); ok {
+			return badAgreer{k, m}
+		}
 	case "decryption-reason", "mgf-ignored", "pkcs1-decrypted", "decryption-output":
 		if k, ok := key.(rsaKey); ok {
 			return badDecrypter{k, m, m.fault}

@@ -24,7 +24,7 @@ import (
 	"github.com/managedkeys/managedkeys/backend"
 )
 
-// material makes a key: "rsa", "pss" (RSA with limits), "p256", "p384", "ed25519", "mldsa", "aes" or "hmac".
+// material makes a key: "rsa", "pss" (RSA with limits), "p256", "p384", "secp256k1", "ed25519", "mldsa", "aes" or "hmac".
 func material(kind string) any {
 	var key any
 	var err error
@@ -35,6 +35,8 @@ func material(kind string) any {
 		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case "p384":
 		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case "secp256k1":
+		key, err = ecdsa.GenerateKey(backend.Secp256k1(), rand.Reader)
 	case "ed25519":
 		_, key, err = ed25519.GenerateKey(rand.Reader)
 	case "mldsa":
@@ -124,6 +126,12 @@ func (m *memory) key(e *entry) backend.Key {
 	})
 	sign := h.Signing(func(_ context.Context, req backend.SignRequest) ([]byte, error) { return m.sign(e, req) })
 	switch e.kind {
+	case "p384":
+		return m.spoil(agreeKey{h, sign, m.agreeing(h, e)})
+	case "p256":
+		if m.is("agrees-undeclared") {
+			return agreeKey{h, sign, m.agreeing(h, e)}
+		}
 	case "rsa":
 		return m.spoil(rsaKey{h, sign, m.decrypting(h, e), m.wrappingRSA(h, e)})
 	case "pss":
@@ -163,6 +171,9 @@ func (m *memory) capabilities(e *entry) backend.Capabilities {
 		}
 	case "p384":
 		add(backend.ECDSA, 0, crypto.SHA384, crypto.SHA3_384)
+		c.Usages |= backend.UsageDerive
+	case "secp256k1":
+		add(backend.ECDSA, 0, crypto.SHA256, crypto.SHA512, crypto.SHA1)
 	case "ed25519":
 		add(backend.Ed25519, 0, 0)
 		c.SignatureContexts, c.MaxMessage = true, 5000

@@ -46,6 +46,9 @@ func operations(c *checker, key backend.Key) []operation {
 	if d, ok := key.(backend.Decrypter); ok {
 		ops = append(ops, decrypting(c, d)...)
 	}
+	if a, ok := key.(backend.KeyAgreer); ok && caps.Usages.Has(backend.UsageDerive) {
+		ops = append(ops, agreeing(c, a)...)
+	}
 	if s, ok := key.(backend.AEAD); ok && caps.Usages.Has(backend.UsageEncrypt|backend.UsageDecrypt) {
 		ops = append(ops, sealing(c, s)...)
 	}

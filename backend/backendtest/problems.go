@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+
+	"github.com/managedkeys/managedkeys/backend"
 )
 
 // problems returns what is wrong with the configuration itself. A table that is empty would make a run pass that has
@@ -63,8 +65,9 @@ func (k Key) problems() []string {
 			problems = append(problems, fmt.Sprintf("Signs: crypto/x509 can't safely sign certificates with %v", alg))
 		}
 	}
-	declared := k.signatures(nil)
-	for _, a := range declared {
+	// Whether Schemes hide what belongs in Signs depends on the curve: checkCapabilities sees it.
+	implied := Key{Signs: k.Signs, Digests: k.Digests}.signatures(nil)
+	for _, a := range implied {
 		a.Salt = 0
 		for alg, with := range certificateAlgorithms {
 			if a == with && !slices.Contains(k.Signs, alg) {
@@ -72,10 +75,18 @@ func (k Key) problems() []string {
 			}
 		}
 	}
-	if slices.Contains(k.Signs, x509.UnknownSignatureAlgorithm) || len(declared) == 0 && len(k.Digests) > 0 {
-		problems = append(problems, "Digests: no scheme follows from Signs")
+	if slices.Contains(k.Signs, x509.UnknownSignatureAlgorithm) || len(k.signatures(nil)) == 0 && len(k.Digests) > 0 {
+		problems = append(problems, "Digests: no scheme follows from Signs, and Schemes has none")
 	}
-	for _, h := range slices.Concat(k.Digests, k.OAEP) {
+	if len(k.Schemes) > 0 && len(k.Digests) == 0 {
+		problems = append(problems, "Schemes: there are no Digests for them")
+	}
+	for _, s := range k.Schemes {
+		if s != backend.ECDSA && s != backend.RSAPKCS1v15 && s != backend.RSAPSS {
+			problems = append(problems, fmt.Sprintf("Schemes: %v signs no digests", s))
+		}
+	}
+	for _, h := range slices.Concat(k.Digests, k.PKCS1Digests, k.OAEP) {
 		if h == crypto.Hash(0) || !h.Available() {
 			problems = append(problems, fmt.Sprintf("hash %v is not linked into this program", h))
 		}

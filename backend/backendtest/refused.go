@@ -47,6 +47,9 @@ func refusals(c *checker, k Key, key backend.Key) []refusal {
 	if d, ok := key.(backend.Decrypter); ok {
 		all = append(all, decryptRefusals(c, k, d)...)
 	}
+	if a, ok := key.(backend.KeyAgreer); ok && k.Agrees {
+		all = append(all, agreeRefusals(c, a)...)
+	}
 	return all
 }
 

@@ -52,6 +52,7 @@ func checkKey(c *checker, b backend.Backend, k Key) {
 		{"X509", checkX509},
 		{"TLS", checkTLS},
 		{"Decrypt", checkDecrypt},
+		{"Agree", checkAgree},
 		{"AEAD", checkAEAD},
 		{"MAC", checkMAC},
 		{"Random", checkRandom},

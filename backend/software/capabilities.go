@@ -37,7 +37,7 @@ func (e *entry) capabilities() backend.Capabilities {
 		caps.OAEPHashes = slices.Clone(oaepHashes)
 		caps.OAEPLabels = true
 	case ECDSA:
-		caps.Usages |= backend.UsageSign | backend.UsageVerify
+		caps.Usages |= backend.UsageSign | backend.UsageVerify | backend.UsageDerive
 		// The hash as strong as the curve comes first; TLS 1.3 takes no other (RFC 8446, Section 4.2.3).
 		own := map[Curve]crypto.Hash{P256: crypto.SHA256, P384: crypto.SHA384, P521: crypto.SHA512}[e.kind.Curve]
 		rest := slices.DeleteFunc(slices.Clone(commonHashes), func(h crypto.Hash) bool { return h == own })

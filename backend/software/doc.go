@@ -11,7 +11,7 @@
 // # Keys
 //
 //	RSA      2048, 3072, 4096 bits; signs PKCS #1 v1.5 and PSS with any salt; decrypts OAEP; wraps with OAEP and SHA-256
-//	ECDSA    P-256, P-384, P-521
+//	ECDSA    P-256, P-384, P-521; agrees on secrets (ECDH), too
 //	ED25519  signs messages, with a context string if there is one; no Ed25519ph
 //	ML-DSA   44, 65, 87; signs messages, with a context string if there is one
 //	AES      128, 256 bits; AES-GCM; wraps 16 to 8192 bytes with AES-KWP (RFC 5649)

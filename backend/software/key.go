@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/hmac"
@@ -82,6 +83,12 @@ type (
 		backend.WrapOps
 		backend.RandomOps
 	}
+	ecdsaKey struct {
+		*backend.Handle
+		backend.SignOps
+		backend.AgreeOps
+		backend.RandomOps
+	}
 	signingKey struct {
 		*backend.Handle
 		backend.SignOps
@@ -113,6 +120,8 @@ func (e *entry) open(gate *backend.Gate) backend.Key {
 	switch e.kind.KeyType {
 	case RSA:
 		return &rsaKey{h, h.Signing(e.sign), h.Decrypting(e.decryptOAEP), h.Wrapping(e.wrapRSA, e.unwrapRSA), random}
+	case ECDSA:
+		return &ecdsaKey{h, h.Signing(e.sign), h.Agreeing(e.agree), random}
 	case AES:
 		return &aesKey{h, h.AEAD(e.seal, e.unseal), h.Wrapping(e.wrapAES, e.unwrapAES), random}
 	case HMAC:
@@ -145,6 +154,18 @@ func (e *entry) sign(_ context.Context, req backend.SignRequest) ([]byte, error)
 		return nil, fmt.Errorf("software: sign with key %q: %w: %w", e.id(), backend.ErrUnavailable, err)
 	}
 	return signature, nil
+}
+
+func (e *entry) agree(_ context.Context, peer *ecdh.PublicKey) ([]byte, error) {
+	m, err := e.use()
+	if err != nil {
+		return nil, err
+	}
+	secret, err := m.agrees.ECDH(peer)
+	if err != nil {
+		return nil, fmt.Errorf("software: agree with key %q: %w: %w", e.id(), backend.ErrInvalidParams, err)
+	}
+	return secret, nil
 }
 
 func (e *entry) decryptOAEP(_ context.Context, req backend.DecryptRequest) ([]byte, error) {

@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"strings"
@@ -109,6 +113,27 @@ func TestAESGCMVector(t *testing.T) {
 	again := must(key.Seal(t.Context(), plaintext, aad))
 	if len(again) != 12+len(plaintext)+16 || bytes.Equal(again[:12], sealed[:12]) {
 		t.Errorf("sealed to %d bytes, with nonce %x", len(again), again[:12])
+	}
+}
+
+// TestECDHVector is the example of RFC 5903, Section 8.1.
+func TestECDHVector(t *testing.T) {
+	b := New(nil)
+	defer b.Close()
+	private := must(ecdsa.ParseRawPrivateKey(elliptic.P256(), unhex("c88f01f510d9ac3f70a292daa2316de544e9aab8afe84049c62a9c57862d1433")))
+	key := must(b.Import(t.Context(), Params{KeyName: "k", KeyType: ECDSA, Curve: P256}, private, nil)).(backend.KeyAgreer)
+	peer := must(ecdh.P256().NewPublicKey(unhex("04d12dfb5289c8d4f81208b70270398c342296970a0bccb74c736fc7554494bf63" +
+		"56fbf3ca366cc23e8157854c13c58d6aac23f046ada30f8353e74f33039872ab")))
+	want := unhex("d6840f6b42f6edafd13116e0e12565202fef8e9ece7dce03812464d04b9442de")
+	if got, err := key.ECDH(peer); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %x, %v, want %x", got, err, want)
+	}
+	if _, err := b.Import(t.Context(), Params{KeyName: "k", KeyType: ECDSA}, must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)),
+		&backend.ImportOptions{Replace: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := key.ECDH(peer); !errors.Is(err, backend.ErrKeyChanged) || got != nil {
+		t.Errorf("a handle of the key that was replaced: got %x, %v", got, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -27,6 +28,7 @@ type material struct {
 	secret []byte           // PKCS #8, or the symmetric key itself
 	signer crypto.Signer    // nil if the key is symmetric
 	public crypto.PublicKey // nil if the key is symmetric
+	agrees *ecdh.PrivateKey // signer again; nil unless it is of ECDSA
 	gcm    cipher.AEAD      // of AES
 	kwp    *kwp.KWP         // of AES
 }
@@ -37,7 +39,7 @@ func (m *material) wipe() {
 	if key, ok := m.signer.(ed25519.PrivateKey); ok {
 		clear(key)
 	}
-	m.signer, m.gcm, m.kwp = nil, nil, nil
+	m.signer, m.agrees, m.gcm, m.kwp = nil, nil, nil, nil
 }
 
 // generateMaterial makes the key that p, which is complete, describes. RSA is made by newRSA.
@@ -182,6 +184,9 @@ func privateMaterial(der []byte) (*material, error) {
 			return nil, err
 		}
 		m.signer, m.kind = k, Params{KeyType: ECDSA, Curve: curve}
+		if m.agrees, err = k.ECDH(); err != nil {
+			return nil, fmt.Errorf("software: the private key is not one of %s: %w", curve, backend.ErrInvalidParams)
+		}
 	case ed25519.PrivateKey:
 		m.signer, m.kind = k, Params{KeyType: Ed25519}
 	case *mldsa.PrivateKey:
