@@ -1,13 +1,15 @@
 # make help lists the targets. Everything runs with a Go toolchain alone, but `make test` wants root on Debian to install
 # the tokens and tools that the tests use; elsewhere install them yourself (see PACKAGES).
 
-PACKAGES    := softhsm2 opensc gnutls-bin openssl gcc libc6-dev ca-certificates
-REQUIRE     := softhsm,opensc,gnutls-bin,openssl
+PACKAGES    := softhsm2 opensc gnutls-bin openssl p11-kit p11-kit-modules swtpm tpm2-tools \
+    libtpm2-pkcs11-1 libtpm2-pkcs11-tools gcc libc6-dev ca-certificates
+REQUIRE     := softhsm,opensc,gnutls-bin,openssl,p11-kit,swtpm,cc
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # The tests run with the oldest and the newest Go that the library supports.
 OTHER_GO    := go1.27.4
 FUZZTIME    := 20s
+SOAKTIME    := 5m
 
 .DEFAULT_GOAL := help
 
@@ -30,8 +32,8 @@ deps: ## as root on Debian: install what the tests need
 
 .PHONY: test
 test: deps check ## everything: checks, and all tests with the race detector on both Go versions, skipping nothing
-	MANAGEDKEYS_REQUIRE=$(REQUIRE) go test -race -json -timeout 10m ./... | go run ./internal/testreport
-	MANAGEDKEYS_REQUIRE=$(REQUIRE) GOTOOLCHAIN=$(OTHER_GO) go test -race -json -timeout 10m ./... | go run ./internal/testreport
+	MANAGEDKEYS_REQUIRE=$(REQUIRE) go test -race -json -timeout 20m ./... | go run ./internal/testreport
+	MANAGEDKEYS_REQUIRE=$(REQUIRE) GOTOOLCHAIN=$(OTHER_GO) go test -race -json -timeout 20m ./... | go run ./internal/testreport
 	go run ./examples/quickstart
 	go run ./examples/quickstart -softhsm
 
@@ -52,6 +54,10 @@ check: ## gofmt, vet, staticcheck, go.mod, builds without cgo and with the other
 .PHONY: bench
 bench: deps ## speed, each figure beside its baseline from the same run
 	go run ./internal/bench
+
+.PHONY: soak
+soak: deps ## sign for SOAKTIME each on two kinds of tokens while everything goes wrong
+	MANAGEDKEYS_REQUIRE=$(REQUIRE) go test -race -run '^TestSoak$$' -soak $(SOAKTIME) -timeout 1h -v ./backend/pkcs11
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME
