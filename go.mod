@@ -6,6 +6,7 @@ require (
 	filippo.io/mldsa v1.0.0
 	github.com/ThalesGroup/crypto11 v1.6.2
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1
+	github.com/failsafe-go/failsafe-go v0.9.8
 	github.com/google/uuid v1.6.0
 	github.com/miekg/pkcs11 v1.1.2
 	github.com/stretchr/testify v1.12.1
@@ -18,6 +19,7 @@ require (
 )
 
 require (
+	github.com/bits-and-blooms/bitset v1.24.4 // indirect
 	github.com/pelletier/go-toml v1.9.5 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/thales-e-security/pool v0.0.2 // indirect

@@ -2,7 +2,6 @@ package pkcs11
 
 import (
 	"context"
-	"crypto/hmac"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/backend/pkcs11/internal/cryptoki"
 )
 
 // How long calls take at most. Where the context has a deadline, that holds instead.
@@ -43,15 +43,15 @@ type Backend struct {
 // library is a stanza and its module.
 type library struct {
 	Library
-	module *sharedModule
+	instance *instance
 }
 
 // scope is how parameters name a token.
-type scope struct{ library, slot, label string }
+type scope struct{ library, slot, label, serial string }
 
 // refusals are credentials that a module must not be tried with again.
 type refusals struct {
-	module      *sharedModule
+	instance    *instance
 	credentials []credential
 }
 
@@ -69,8 +69,9 @@ var (
 // object for this machine that exports C_GetFunctionList; and backend.ErrUnsupported if the program was built without
 // cgo.
 func New(libraries ...Library) (*Backend, error) {
-	if errNoCgo != nil {
-		return nil, errNoCgo
+	if !cryptoki.Available {
+		return nil, fmt.Errorf("pkcs11: %w, which loading a PKCS#11 module needs; build it with CGO_ENABLED=1 and a C compiler: %w",
+			cryptoki.ErrNoCgo, backend.ErrUnsupported)
 	}
 	if err := validateLibraries(libraries); err != nil {
 		return nil, err
@@ -80,11 +81,11 @@ func New(libraries ...Library) (*Backend, error) {
 		if err := checkModuleFile(l.Path); err != nil {
 			return nil, fmt.Errorf("pkcs11: library Path: of %q is %q: %w", l.Name, l.Path, err)
 		}
-		module, err := shareModule(l.Path)
+		shared, err := share(l.Path)
 		if err != nil {
 			return nil, fmt.Errorf("pkcs11: library Path: of %q: %w: %w", l.Name, backend.ErrInvalidParams, err)
 		}
-		loaded[i] = library{l, module}
+		loaded[i] = library{l, shared}
 	}
 	return newBackend(loaded), nil
 }
@@ -111,18 +112,16 @@ func (b *Backend) Open(ctx context.Context, params backend.Params) (backend.Key,
 		return nil, err
 	}
 	return aside(ctx, b, OpenTimeout, func(ctx context.Context) (backend.Key, error) {
-		return withToken(ctx, b, p, func(c *conn, lib library) (backend.Key, error) {
-			o, err := c.find(p)
-			if err != nil {
-				return nil, err
-			}
-			return c.load(ctx, p, o, b.handleConfig(lib))
-		})
+		c, lib, err := b.connection(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		return c.open(ctx, p, b.handleConfig(lib))
 	})
 }
 
 // handleConfig returns what all handles of keys of lib have in common.
-func (b *Backend) handleConfig(lib library) backend.HandleConfig {
+func (b *Backend) handleConfig(lib Library) backend.HandleConfig {
 	return backend.HandleConfig{Timeout: lib.CallTimeout, Gate: &b.gate}
 }
 
@@ -132,16 +131,17 @@ func parameters(params backend.Params) (Params, error) {
 	if err != nil {
 		return Params{}, err
 	}
-	if _, ok := p.Mechanism.keyType(); !ok {
-		return Params{}, fmt.Errorf("pkcs11: mechanism: %s is not supported by this version; it takes CKM_ECDSA, CKM_RSA_PKCS, CKM_RSA_PKCS_PSS and CKM_RSA_PKCS_OAEP: %w",
+	if !p.Mechanism.known() {
+		return Params{}, fmt.Errorf("pkcs11: mechanism: %s is of no kind of key that this package uses; it takes CKM_ECDSA, CKM_EDDSA, CKM_ECDH1_DERIVE, "+
+			"CKM_RSA_PKCS, CKM_RSA_PKCS_PSS, CKM_RSA_PKCS_OAEP, CKM_ML_DSA, CKM_AES_GCM, CKM_AES_CMAC, CKM_AES_KEY_WRAP_KWP or an HMAC: %w",
 			p.Mechanism, backend.ErrUnsupported)
 	}
 	return p, nil
 }
 
-// withToken calls fn with the connection that p names, logged in, and with its search held.
-func withToken[T any](ctx context.Context, b *Backend, p Params, fn func(*conn, library) (T, error)) (T, error) {
-	var zero T
+// connection returns the connection that p names, and the library's stanza. It logs in if no backend of this process has
+// done so.
+func (b *Backend) connection(ctx context.Context, p Params) (*conn, Library, error) {
 	lib, ok := b.libraries[strings.ToLower(p.Library)]
 	if !ok {
 		var names []string
@@ -149,21 +149,13 @@ func withToken[T any](ctx context.Context, b *Backend, p Params, fn func(*conn, 
 			names = append(names, fmt.Sprintf("%q", l.Name))
 		}
 		slices.Sort(names)
-		return zero, invalid("library", "%q is not configured; libraries: %s", p.Library, shorten(names))
+		return nil, Library{}, invalid("library", "%q is not configured; libraries: %s", p.Library, shorten(names))
 	}
-	c, err := b.connection(ctx, lib, p)
-	if err != nil {
-		return zero, err
-	}
-	if err := c.search.acquire(ctx, "another search or generation on the token has not ended"); err != nil {
-		return zero, c.errorf("%w", err)
-	}
-	defer c.search.release()
-	return fn(c, lib)
+	c, err := b.connect(ctx, lib, p)
+	return c, lib.Library, err
 }
 
-// connection returns the connection that p names. It logs in if no backend of this process has done so.
-func (b *Backend) connection(ctx context.Context, lib library, p Params) (*conn, error) {
+func (b *Backend) connect(ctx context.Context, lib library, p Params) (*conn, error) {
 	pin, err := p.PIN.Resolve()
 	if err != nil {
 		return nil, fmt.Errorf("pkcs11: pin: %w", err)
@@ -171,25 +163,24 @@ func (b *Backend) connection(ctx context.Context, lib library, p Params) (*conn,
 	if slot, _ := p.slot(); p.Slot != "" { // was validated
 		p.Slot = fmt.Sprint(slot) // without leading zeros
 	}
-	s := scope{strings.ToLower(lib.Name), p.Slot, p.TokenLabel}
+	s := scope{strings.ToLower(lib.Name), p.Slot, p.TokenLabel, p.TokenSerial}
 	b.mu.Lock()
 	c := b.conns[s]
 	b.mu.Unlock()
 	if c != nil {
-		login := newCredential(pin, c.info.slot, c.info.label, c.info.serial)
-		if !hmac.Equal(c.login[:], login[:]) {
+		if !c.holds(newCredential(pin, c.id)) {
 			return nil, c.errorf("this program is logged in with another PIN: %w", backend.ErrCredentials)
 		}
 		return c, nil
 	}
-	if err := lib.module.refusal(scopeCredential(pin, p)); err != nil {
+	if err := lib.instance.refusal(scopeCredential(pin, p)); err != nil {
 		return nil, err
 	}
-	c, refused, err := lib.module.acquire(ctx, lib.Library, p, pin, b.adopt)
+	c, refused, err := lib.instance.connection(ctx, lib.Library, p, pin, b.adopt)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(refused) > 0 {
-		b.refused = append(b.refused, refusals{lib.module, refused})
+		b.refused = append(b.refused, refusals{lib.instance, refused})
 	}
 	if err != nil {
 		return nil, err
@@ -261,35 +252,50 @@ func (b *Backend) Close() error {
 	b.closed = true
 	b.mu.Unlock()
 
-	released := make(chan struct{})
+	end := time.Now().Add(b.closeTimeout)
+	released := make(chan int, 1)
 	go func() {
-		defer close(released)
 		for b.gate.Close(time.Hour) > 0 {
 			continue // calls hang, and nothing may be released before they return
 		}
-		b.release()
+		released <- b.release(time.Until(end))
 	}()
-	timer := time.NewTimer(b.closeTimeout)
+	timer := time.NewTimer(b.closeTimeout + time.Second)
 	defer timer.Stop()
 	select {
-	case <-released:
-		return nil
+	case hung := <-released:
+		if hung == 0 {
+			return nil
+		}
 	case <-timer.C:
-		return fmt.Errorf("pkcs11: closing: calls into a module have not ended within %v; it is released when they do: %w",
-			b.closeTimeout, backend.ErrUnavailable)
 	}
+	return fmt.Errorf("pkcs11: closing: calls into a module have not ended within %v; it is released when they do: %w",
+		b.closeTimeout, backend.ErrUnavailable)
 }
 
-// release gives up all connections. No call is in flight and none can begin.
-func (b *Backend) release() {
+// release gives up all connections and returns how many calls hang in them. No call of this backend is in flight that
+// anybody waits for, and none can begin.
+func (b *Backend) release(wait time.Duration) int {
 	b.mu.Lock()
 	held, refused := b.held, b.refused
 	b.conns, b.held, b.refused = nil, nil, nil
 	b.mu.Unlock()
 	for _, r := range refused {
-		r.module.forgive(r.credentials)
+		r.instance.forgive(r.credentials)
 	}
+	hung := 0
 	for _, c := range held {
-		c.module.release(c)
+		hung += c.instance.release(c, wait)
 	}
+	return hung
+}
+
+// contain calls fn and turns a panic into an error. miekg/pkcs11 does panic on answers that it doesn't expect.
+func contain[T any](fn func() (T, error)) (out T, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("pkcs11: panic: %v: %w", r, backend.ErrUnavailable)
+		}
+	}()
+	return fn()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/backend/pkcs11/internal/cryptoki"
 )
 
 // ckr is a return value of a PKCS#11 function (CK_RV).
@@ -61,22 +62,58 @@ func (c ckr) refusesParameters() bool {
 type callError struct {
 	function string // such as "C_Login"
 	code     ckr
-	cause    error // as crypto11 gave it, or nil
 }
 
 func (e *callError) Error() string { return e.function + ": " + e.code.Error() }
 
-func (e *callError) Unwrap() []error {
-	if e.cause == nil {
-		return []error{e.code}
+func (e *callError) Unwrap() error { return e.code }
+
+// wrap returns err with a ckr in place of the number, if it is the failure of a PKCS#11 function.
+func wrap(err error) error {
+	if failure, ok := err.(*cryptoki.Error); ok {
+		return &callError{failure.Function, ckr(failure.Code)}
 	}
-	return []error{e.code, e.cause}
+	return err
+}
+
+// troubleOf returns what helps against err. An error without a PKCS#11 return value is the caller's fault.
+func troubleOf(err error) trouble {
+	if c, ok := code(wrap(err)); ok && !isFinal(err) {
+		return c.trouble()
+	}
+	return callersFault
+}
+
+// isFinal reports whether err was judged already, and recovering doesn't help against it.
+func isFinal(err error) bool {
+	for _, s := range []error{backend.ErrCredentials, backend.ErrKeyNotFound, backend.ErrKeyExists, backend.ErrAmbiguousKey,
+		backend.ErrKeyChanged, backend.ErrInvalidParams, backend.ErrNotPermitted} {
+		if errors.Is(err, s) {
+			return true
+		}
+	}
+	return false
+}
+
+func isUnsupported(err error) bool { return errors.Is(err, backend.ErrUnsupported) }
+
+// functionOf returns the PKCS#11 function that failed, or "".
+func functionOf(err error) string {
+	var failure *callError
+	if errors.As(err, &failure) {
+		return failure.function
+	}
+	return ""
 }
 
 // code returns the PKCS#11 return value in err's chain, and whether there is one.
 func code(err error) (ckr, bool) {
+	if err == nil {
+		return 0, false // without the allocation that follows, since that is the usual case
+	}
 	var c ckr
-	return c, errors.As(err, &c)
+	ok := errors.As(err, &c)
+	return c, ok
 }
 
 // isSentinel reports whether err wraps a sentinel of package backend already.

@@ -2,367 +2,213 @@ package pkcs11
 
 import (
 	"context"
-	"crypto"
 	"errors"
-	"runtime"
-	"sync/atomic"
+	"fmt"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/faultp11"
 )
 
-var (
-	newEC   = Params{Library: "lib", TokenLabel: "one", PIN: fakePIN, KeyLabel: "key", Mechanism: ECDSA, Curve: "P256"}
-	newRSA  = Params{Library: "lib", TokenLabel: "one", PIN: fakePIN, KeyLabel: "key", Mechanism: RSAPKCSPSS, KeyBits: 2048}
-	newOAEP = Params{Library: "lib", TokenLabel: "one", PIN: fakePIN, KeyLabel: "key", Mechanism: RSAPKCSOAEP, KeyBits: 2048}
-	replace = &backend.GenerateOptions{Replace: true}
-)
+var replace = &backend.GenerateOptions{Replace: true}
 
-// labels returns how many objects have the label.
-func (m *fakeModule) labelled(label string) (n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, o := range m.objects {
-		if o.label == label {
-			n++
-		}
+// newKeys are parameters of new keys of every kind.
+func newKeys(r *rig) []Params {
+	return []Params{
+		withBits(r.with("RSAPKCS", RSAPKCS), 2048), withBits(r.with("RSAPKCSPSS", RSAPKCSPSS), 2048), withBits(r.with("RSAPKCSOAEP", RSAPKCSOAEP), 2048),
+		withCurve(r.with("P224", ECDSA), "P224"), withCurve(r.with("P256", ECDSA), "P256"), withCurve(r.with("P384", ECDSA), "P384"),
+		withCurve(r.with("P521", ECDSA), "P521"), withCurve(r.with("SECP256K1", ECDSA), "SECP256K1"), withCurve(r.with("ECDH", ECDH), "P384"),
+		r.with("EdDSA", EdDSA), withCurve(r.with("ED25519", EdDSA), "ED25519"),
+		withBits(r.with("AESGCM", AESGCM), 128), withBits(r.with("AES192", AESGCM), 192), withBits(r.with("AESCMAC", AESCMAC), 256),
+		withBits(r.with("HMAC", SHA256HMAC), 160), withBits(r.with("HMAC512", 0x271), 4096),
 	}
-	return n
 }
 
-func same(a, b crypto.PublicKey) bool {
-	return a.(interface{ Equal(crypto.PublicKey) bool }).Equal(b)
-}
-
+// TestGenerate makes a key of every kind, finds it again, and makes no other in its place.
 func TestGenerate(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		params Params
-		sign   bool
-	}{{"EC", newEC, true}, {"RSA", newRSA, true}, {"OAEP", newOAEP, false}} {
-		t.Run(test.name, func(t *testing.T) {
-			m := newFake()
-			b := fakeBackend(t, m.shared())
-			key := mustGenerate(t, b, test.params)
-			if o := m.objects[0]; len(o.id) != idLength || o.label != "key" || o.sign != test.sign || o.decrypt == test.sign {
-				t.Errorf("made %+v", o.object)
+	r := newRig(t)
+	a, b := r.client(t), r.client(t)
+	for _, p := range newKeys(r) {
+		t.Run(p.KeyLabel, func(t *testing.T) {
+			key := mustGenerate(t, a, p)
+			again := mustOpen(t, b, p)
+			if again.ID() != key.ID() || key.Public() != nil && !same(again.Public(), key.Public()) {
+				t.Errorf("opening gives another key: %s and %s", key.ID(), again.ID())
 			}
-			if again := mustOpen(t, b, test.params); !same(again.Public(), key.Public()) || again.ID() != key.ID() {
-				t.Error("opening gives another key")
+			if _, ok := key.(backend.Signer); ok {
+				signsWell(t, key)
+				signsWell(t, again)
 			}
-			_, err := b.Generate(t.Context(), test.params, nil)
-			wants(t, err, backend.ErrKeyExists, `key_label "key"`)
-			_, err = b.Generate(t.Context(), test.params, &backend.GenerateOptions{})
-			wants(t, err, backend.ErrKeyExists)
-			if n := m.labelled("key"); n != 1 {
-				t.Errorf("%d keys, want 1", n)
+			want := 2
+			if key.Public() == nil {
+				want = 1
+			}
+			for _, opts := range []*backend.GenerateOptions{nil, {}} {
+				_, err := b.Generate(t.Context(), p, opts)
+				wants(t, err, backend.ErrKeyExists, fmt.Sprintf("key_label %q", p.KeyLabel), r.token.Label)
+			}
+			if n := len(objectsOf(t, a, p, labelled(p.KeyLabel))); n != want {
+				t.Errorf("%d objects, want %d", n, want)
 			}
 		})
 	}
 }
 
+// TestGenerateRefuses: what can't be made is refused before the token is asked, or makes nothing.
 func TestGenerateRefuses(t *testing.T) {
-	m := newFake()
-	b := fakeBackend(t, m.shared())
+	r := newRig(t)
+	b := r.client(t)
 	for name, test := range map[string]struct {
 		change func(*Params)
 		says   string
 	}{
-		"no label":  {func(p *Params) { p.KeyLabel, p.KeyID = "", "0x01" }, "key_label: is missing"},
-		"id":        {func(p *Params) { p.KeyID = "0x01" }, "key_id: can't be chosen"},
-		"no curve":  {func(p *Params) { p.Curve = "" }, "curve: is missing"},
-		"no length": {func(p *Params) { p.Curve, p.Mechanism = "", RSAPKCS }, "key_bits: is missing"},
+		"no label":     {func(p *Params) { p.KeyLabel, p.KeyID = "", "0x01" }, "key_label: is missing"},
+		"id":           {func(p *Params) { p.KeyID = "0x01" }, "key_id: can't be chosen"},
+		"no curve":     {func(p *Params) { p.Curve = "" }, "curve: is missing"},
+		"no RSA bits":  {func(p *Params) { p.Curve, p.Mechanism = "", RSAPKCS }, "key_bits: is missing"},
+		"no AES bits":  {func(p *Params) { p.Curve, p.Mechanism = "", AESGCM }, "key_bits: is missing"},
+		"no set":       {func(p *Params) { p.Curve, p.Mechanism = "", MLDSA }, "parameter_set: is missing"},
+		"small RSA":    {func(p *Params) { p.Curve, p.Mechanism, p.KeyBits = "", RSAPKCS, 1024 }, "key_bits: got 1024"},
+		"odd AES":      {func(p *Params) { p.Curve, p.Mechanism, p.KeyBits = "", AESGCM, 129 }, "key_bits: got 129"},
+		"makes keys":   {func(p *Params) { p.Mechanism = ecKeyPairGen }, "makes keys"},
+		"other curve":  {func(p *Params) { p.Curve = "P-256" }, "curve: got"},
+		"no mechanism": {func(p *Params) { p.Mechanism = 0 }, "mechanism: is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newEC
+			p := r.p256("key")
 			test.change(&p)
 			_, err := b.Generate(t.Context(), p, nil)
 			wants(t, err, backend.ErrInvalidParams, test.says)
 		})
 	}
-	if len(m.calls) != 0 {
-		t.Errorf("calls: %v", m.calls)
+	if counts := r.Counts(); len(counts) > 0 {
+		t.Errorf("the module was called: %v", counts)
 	}
-	t.Run("token can't", func(t *testing.T) {
-		m.uses[ecKeyPairGen] = 0
-		_, err := b.Generate(t.Context(), newEC, nil)
-		wants(t, err, backend.ErrUnsupported, "CKM_EC_KEY_PAIR_GEN")
-	})
-	t.Run("other kind of key has the label", func(t *testing.T) {
-		m.add(keySpec{label: "key", kind: keyRSA})
-		_, err := b.Generate(t.Context(), newEC, nil)
-		wants(t, err, backend.ErrKeyExists, "RSA key")
-	})
-	t.Run("import", func(t *testing.T) {
-		_, err := b.Import(t.Context(), newEC, rsaKeys()[0], nil)
-		wants(t, err, backend.ErrUnsupported, "importing private keys")
-	})
-	if n := m.count("C_GenerateKeyPair"); n != 0 {
-		t.Errorf("%d keys were made", n)
-	}
+	_, err := b.Generate(t.Context(), r.with("key", 1<<40), nil)
+	wants(t, err, backend.ErrUnsupported, "0x10000000000")
+	makeObject(t, b, withBits(r.with("key", RSAPKCS), 2048), "")
+	_, err = b.Generate(t.Context(), r.p256("key"), nil)
+	wants(t, err, backend.ErrKeyExists, "RSA key")
+	has(t, b, r.p256("key"), 2)
 }
 
-func TestReplace(t *testing.T) {
-	m := newFake()
-	shared := m.shared()
-	a, b := fakeBackend(t, shared), fakeBackend(t, shared)
-	first, err := a.Generate(t.Context(), newEC, replace) // nothing to replace
-	if err != nil {
-		t.Fatal(err)
+// TestGenerateAtOnce: of many that make one key, one succeeds.
+func TestGenerateAtOnce(t *testing.T) {
+	r := newRig(t)
+	a, b := r.client(t), r.client(t)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	made := 0
+	for n := range 16 {
+		wg.Go(func() {
+			_, err := []*Backend{a, b}[n%2].Generate(context.Background(), r.p256("key"), nil)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				made++
+			} else if !errors.Is(err, backend.ErrKeyExists) {
+				t.Error(err)
+			}
+		})
 	}
-	ofB := mustOpen(t, b, newEC)
-	second, err := a.Generate(t.Context(), newEC, replace)
-	if err != nil {
-		t.Fatal(err)
+	wg.Wait()
+	if made != 1 {
+		t.Errorf("%d keys were made, want 1", made)
 	}
-	signsWell(t, second)
-	if same(first.Public(), second.Public()) || m.labelled("key") != 1 {
-		t.Error("the key was not replaced")
-	}
-	for _, old := range []backend.Key{first, ofB} {
-		_, err := old.(backend.Signer).Sign(nil, make([]byte, 32), crypto.SHA256)
-		wants(t, err, backend.ErrKeyChanged, "was replaced")
-	}
-	signsWell(t, mustOpen(t, b, newEC))
-	m.add(keySpec{label: "key", kind: keyEC})
-	_, err = a.Generate(t.Context(), newEC, replace)
-	wants(t, err, backend.ErrAmbiguousKey, "which one")
-	signsWell(t, second)
+	has(t, a, r.p256("key"), 2)
+	signsWell(t, mustOpen(t, b, r.p256("key")))
 }
 
-// TestReplaceFails: whatever fails, the old key and its handles stay and the new one goes.
-func TestReplaceFails(t *testing.T) {
-	for _, function := range []string{"C_GenerateKeyPair", "key", "C_GetAttributeValue", "C_Sign", "C_DestroyObject"} {
-		t.Run(function, func(t *testing.T) {
-			m := newFake()
-			b := fakeBackend(t, m.shared())
-			old := mustGenerate(t, b, newEC)
-			failed := false
-			m.on(function, func() error {
-				if failed {
-					return nil
+// TestGenerateLosesReply: a key that may have been made is looked for and removed, and not made twice.
+func TestGenerateLosesReply(t *testing.T) {
+	r := newRig(t)
+	b := r.client(t)
+	mustGenerate(t, b, r.p256("other"))
+	for function, p := range map[string]Params{"C_GenerateKeyPair": r.p256("key"), "C_GenerateKey": withBits(r.with("key", AESGCM), 256)} {
+		for _, when := range []faultp11.When{faultp11.Before, faultp11.After} {
+			for _, code := range []ckr{0x030, ckrGeneralError, 0x031, 0x0B3, ckrTokenNotPresent, ckrFunctionFailed, 0x80000042} {
+				r.Set(faultp11.Rule{Function: function, When: when, Code: uint64(code), Times: 1})
+				r.ResetCounts()
+				_, err := b.Generate(t.Context(), p, nil)
+				wants(t, err, code.sentinel(), function, code.Error(), r.token.Label)
+				if n := r.Count(function); n != 1 {
+					t.Errorf("%s was called %d times, want once", function, n)
 				}
-				failed = true
-				return &callError{function, 0x031, nil}
-			})
-			_, err := b.Generate(t.Context(), newEC, replace)
-			wants(t, err, backend.ErrUnavailable, "CKR_DEVICE_MEMORY")
-			if n := m.labelled("key"); n != 1 {
-				t.Errorf("%d keys, want 1", n)
+				has(t, b, p, 2) // those of the other key
 			}
-			signsWell(t, old)
-			if again := mustOpen(t, b, newEC); !same(again.Public(), old.Public()) {
-				t.Error("the old key is gone")
-			}
-		})
-	}
-	t.Run("and the new key can't be removed", func(t *testing.T) {
-		m := newFake()
-		b := fakeBackend(t, m.shared())
-		old := mustGenerate(t, b, newEC)
-		m.fails("C_DestroyObject", 0x01B)
-		_, err := b.Generate(t.Context(), newEC, replace)
-		wants(t, err, backend.ErrNotPermitted, "CKR_ACTION_PROHIBITED", "could not be removed again", "0x")
-		signsWell(t, old)
-	})
-	t.Run("made, but reported as failed", func(t *testing.T) {
-		m := newFake()
-		b := fakeBackend(t, m.shared())
-		m.on("C_GenerateKeyPair", func() error {
-			b.conns[scope{"lib", "", "one"}].token.(*fakeToken).add(keySpec{id: []byte{9}, label: "stray", kind: keyEC})
-			return &callError{"C_GenerateKeyPair", 0x030, nil}
-		})
-		mustPing(t, b, m)
-		_, err := b.Generate(t.Context(), newEC, nil)
-		wants(t, err, backend.ErrUnavailable, "C_GenerateKeyPair", "CKR_DEVICE_ERROR")
-		if m.labelled("key") != 0 || m.labelled("stray") != 1 {
-			t.Error("something else than the new key was removed")
 		}
-	})
-}
-
-// mustPing connects b, so that it can be pinged.
-func mustPing(t *testing.T, b *Backend, m *fakeModule) {
-	t.Helper()
-	if _, err := b.Open(t.Context(), ecParams); !errors.Is(err, backend.ErrKeyNotFound) {
-		t.Fatal(err)
-	}
-	if err := b.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestReplaceWaitsForOperations: the old object is not removed under an operation, whose signature is still the old key's.
-func TestReplaceWaitsForOperations(t *testing.T) {
-	m := newFake()
-	b := fakeBackend(t, m.shared())
-	old := mustGenerate(t, b, newEC)
-	var oldFate *fate
-	for _, f := range b.conns[scope{"lib", "", "one"}].fates {
-		oldFate = f
-	}
-	entered, release := make(chan struct{}), make(chan struct{})
-	m.on("C_Sign", func() error {
-		m.on("C_Sign", nil)
-		close(entered)
-		<-release
-		return nil
-	})
-	var done, early atomic.Bool
-	m.on("C_DestroyObject", func() error { early.Store(!done.Load()); return nil })
-	signed, replaced := make(chan error, 1), make(chan error, 1)
-	go func() {
-		_, err := old.(backend.Signer).Sign(nil, make([]byte, 32), crypto.SHA256)
-		signed <- err
-	}()
-	<-entered
-	go func() {
-		_, err := b.Generate(context.Background(), newEC, replace)
-		replaced <- err
-	}()
-	// Nobody can read-lock any more once Generate waits to remove the object.
-	for m.count("C_DestroyObject") == 0 && oldFate.mu.TryRLock() {
-		oldFate.mu.RUnlock()
-		runtime.Gosched()
-	}
-	done.Store(true)
-	close(release)
-	if err := <-signed; err != nil {
-		t.Errorf("operation in flight: %v", err)
-	}
-	if err := <-replaced; err != nil {
-		t.Errorf("Generate: %v", err)
-	}
-	if early.Load() {
-		t.Error("the object was removed under an operation")
+		r.Set()
+		mustGenerate(t, b, p)
+		if err := b.Delete(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
 // TestGenerateCancelled: before the token begins, nothing is made; afterwards it finishes and the key can be opened.
 func TestGenerateCancelled(t *testing.T) {
-	t.Run("before", func(t *testing.T) {
-		m := newFake()
-		b := fakeBackend(t, m.shared())
-		ctx, cancel := context.WithCancel(t.Context())
-		released := make(chan struct{})
-		m.on("C_FindObjects", func() error { cancel(); <-released; return nil })
-		_, err := b.Generate(ctx, newEC, nil)
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("error = %v, want context.Canceled", err)
-		}
-		close(released)
-		m.on("C_FindObjects", nil)
-		_, err = b.Open(t.Context(), newEC) // waits until the token is free
-		wants(t, err, backend.ErrKeyNotFound)
-		if n := m.count("C_GenerateKeyPair"); n != 0 {
-			t.Errorf("%d keys were made for nobody", n)
-		}
-	})
-	t.Run("during", func(t *testing.T) {
-		m := newFake()
-		b := fakeBackend(t, m.shared())
-		ctx, cancel := context.WithCancel(t.Context())
-		released := make(chan struct{})
-		m.on("C_GenerateKeyPair", func() error { cancel(); <-released; return nil })
-		_, err := b.Generate(ctx, newEC, nil)
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("error = %v, want context.Canceled", err)
-		}
-		close(released)
-		signsWell(t, mustOpen(t, b, newEC))
-	})
-}
-
-func TestList(t *testing.T) {
-	m := newFake()
-	for _, spec := range []keySpec{
-		{id: []byte{2}, label: "b", kind: keyRSA, sign: true},
-		{id: []byte{1}, label: "b", kind: keyEC, sign: true},
-		{id: []byte{7}, kind: keyRSA, decrypt: true},
-		{label: "ed", kind: keyEdDSA, sign: true},
-		{kind: keyEC, sign: true},              // without a name
-		{label: "dsa", kind: 0x01, sign: true}, // of no use
-	} {
-		m.add(spec)
-	}
-	b := fakeBackend(t, m.shared())
-	scope := Params{Library: "LIB", Slot: "1", PIN: fakePIN}
-	var got []Params
-	for info, err := range b.List(t.Context(), scope) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := info.Params.(Params)
-		got = append(got, p)
-		if p.Mechanism == EdDSA {
-			_, err := b.Open(t.Context(), p)
-			wants(t, err, backend.ErrUnsupported, "CKM_EDDSA")
-			continue
-		}
-		if key := mustOpen(t, b, p); key.ID() != info.ID {
-			t.Errorf("ID is %s, and that of the key %s", info.ID, key.ID())
-		}
-	}
-	want := []struct {
-		label, id string
-		mechanism Mechanism
-	}{{"", "0x07", RSAPKCSOAEP}, {"b", "0x01", ECDSA}, {"b", "0x02", RSAPKCSPSS}, {"ed", "", EdDSA}}
-	if len(got) != len(want) {
-		t.Fatalf("%d keys, want %d: %v", len(got), len(want), got)
-	}
-	for i, w := range want {
-		if got[i].KeyLabel != w.label || got[i].KeyID != w.id || got[i].Mechanism != w.mechanism {
-			t.Errorf("key %d is %+v, want %+v", i, got[i], w)
-		}
-	}
-	for range b.List(t.Context(), scope) {
-		break // must not go on
-	}
-	for name, test := range map[string]struct {
-		scope backend.Params
-		want  error
-	}{
-		"nil":      {nil, backend.ErrInvalidParams},
-		"no PIN":   {Params{Library: "lib", Slot: "1"}, backend.ErrInvalidParams},
-		"no slot":  {Params{Library: "lib", PIN: fakePIN}, backend.ErrInvalidParams},
-		"no token": {Params{Library: "lib", PIN: fakePIN, Slot: "99"}, backend.ErrUnavailable},
-	} {
-		t.Run(name, func(t *testing.T) {
-			n := 0
-			for _, err := range b.List(t.Context(), test.scope) {
-				n++
-				wants(t, err, test.want)
+	for function, found := range map[string]bool{"C_FindObjects": false, "C_GenerateKeyPair": true} {
+		t.Run(function, func(t *testing.T) {
+			r := newRig(t)
+			b := r.client(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			r.Set(faultp11.Rule{Function: function, Hang: true, Times: 1})
+			done := make(chan error)
+			go func() {
+				_, err := b.Generate(ctx, r.p256("key"), nil)
+				done <- err
+			}()
+			comesToHold(t, func() bool { return r.Hanging() == 1 })
+			cancel()
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Errorf("error = %v, want context.Canceled", err)
 			}
-			if n != 1 {
-				t.Errorf("%d items, want one error", n)
+			r.Release()
+			key, err := b.Open(t.Context(), r.p256("key")) // waits until the token is free
+			if !found {
+				wants(t, err, backend.ErrKeyNotFound)
+				if n := r.Count("C_GenerateKeyPair"); n != 0 {
+					t.Errorf("%d keys were made for nobody", n)
+				}
+			} else if err != nil {
+				t.Error(err)
+			} else {
+				signsWell(t, key)
 			}
 		})
 	}
-	t.Run("search fails", func(t *testing.T) {
-		m.fails("C_FindObjects", 0x030)
-		for _, err := range b.List(t.Context(), scope) {
-			wants(t, err, backend.ErrUnavailable, "C_FindObjects")
-		}
-	})
 }
 
-func TestPing(t *testing.T) {
-	m := newFake()
-	m.infos = append(m.infos, fakeInfo(2, "two"))
-	m.add(ecSpec)
-	b := fakeBackend(t, m.shared())
-	if err := b.Ping(t.Context()); err != nil || len(m.calls) != 0 {
-		t.Errorf("without a connection: error %v, calls %v", err, m.calls)
+// TestReadOnlyToken: a token that takes no read/write session signs, and makes no keys.
+func TestReadOnlyToken(t *testing.T) {
+	r := newRig(t)
+	maker := r.client(t)
+	mustGenerate(t, maker, r.p256("key"))
+	if err := maker.Close(); err != nil {
+		t.Fatal(err)
 	}
-	mustOpen(t, b, ecParams)
-	two := ecParams
-	two.TokenLabel = "two"
-	mustOpen(t, b, two)
-	if err := b.Ping(t.Context()); err != nil || m.count("C_GetSessionInfo") != 2 {
-		t.Errorf("error %v after %d calls, want none after 2", err, m.count("C_GetSessionInfo"))
+	r.TokenFlags(flagWriteProtected, 0)
+	b := r.client(t)
+	key := mustOpen(t, b, r.p256("key"))
+	logins := r.UserLogins()
+	for range 3 {
+		r.Set(faultp11.Rule{Function: "C_OpenSession", Code: 0x0E2, Times: 1})
+		_, err := b.Generate(t.Context(), r.p256("new"), nil)
+		wants(t, err, backend.ErrNotPermitted, "C_OpenSession", "CKR_TOKEN_WRITE_PROTECTED", r.token.Label)
+		if err != nil && strings.Contains(err.Error(), "left on the token") {
+			t.Errorf("error %q speaks of a key that can't be there", err)
+		}
+		r.Set()
+		signsWell(t, key)
 	}
-	m.fails("C_GetSessionInfo", 0x0B3)
-	wants(t, b.Ping(t.Context()), backend.ErrUnavailable, "CKR_SESSION_HANDLE_INVALID", "slot 1", "slot 2")
-	m.fails("C_GetSessionInfo", 0x101)
-	wants(t, b.Ping(t.Context()), backend.ErrCredentials, "CKR_USER_NOT_LOGGED_IN")
+	r.failing("C_GenerateKeyPair", 0x0B5)
+	_, err := b.Generate(t.Context(), r.p256("new"), nil)
+	wants(t, err, backend.ErrNotPermitted, "C_GenerateKeyPair", "CKR_SESSION_READ_ONLY")
+	signsWell(t, key)
+	has(t, b, r.p256("key"), 2)
+	if n := r.UserLogins(); n != logins {
+		t.Errorf("%d logins more for keys that can't be made", n-logins)
+	}
 }

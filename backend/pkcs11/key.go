@@ -3,178 +3,281 @@ package pkcs11
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"errors"
 	"fmt"
-	"runtime"
+	"sync/atomic"
+	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/backend/pkcs11/internal/cryptoki"
 )
 
-// maxRandom is the largest n of GenerateRandom in bytes.
-const maxRandom = 64 << 10
+// maxRandom is the largest n of GenerateRandom in bytes, and randomChunk how many are asked for in one call: devices
+// refuse large amounts.
+const (
+	maxRandom   = 64 << 10
+	randomChunk = 1024
+)
 
-// liveKey is what the operations of one handle share.
+// liveKey is what the operations of one handle share: one key of a token, found again as often as need be.
 type liveKey struct {
 	conn     *conn
-	key      privateKey
-	public   crypto.PublicKey
+	entry    entry            // class, kind, id and label never change
+	public   crypto.PublicKey // nil if the key is secret
 	fate     *fate
-	parallel semaphore // holds one item for each operation in flight
+	timeout  time.Duration
+	parallel semaphore // nil if there is no limit
+	always   bool      // each operation needs the PIN
+
+	// proves returns nil if the object is this very key. It asks the token to use it.
+	proves func(ctx context.Context, o handle) error
+
+	bound   atomic.Pointer[binding]
+	binding semaphore    // held while the key is looked up
+	after   atomic.Int64 // UnixNano: an index that was begun before doesn't know the key's handle
+	signed  atomic.Int64 // UnixNano: the last signature
+	checked atomic.Int64 // UnixNano: the last one that was verified
 }
 
-// The handles: a key has the methods of what it can do and no others.
-type (
-	signingKey struct {
-		*backend.Handle
-		backend.SignOps
-		backend.RandomOps
-	}
-	decryptingKey struct {
-		*backend.Handle
-		backend.DecryptOps
-		backend.RandomOps
-	}
-	universalKey struct {
-		*backend.Handle
-		backend.SignOps
-		backend.DecryptOps
-		backend.RandomOps
-	}
-)
-
-// load makes a handle of o, which p names. It proves with a signature or decryption, checked in this process, that the
-// private key belongs to the public one. search is held.
-func (c *conn) load(ctx context.Context, p Params, o object, cfg backend.HandleConfig) (backend.Key, error) {
-	if o.alwaysAuthenticate {
-		return nil, c.errorf("the %s takes the PIN for each operation (CKA_ALWAYS_AUTHENTICATE), which this version can't give: %w", o.describe(), backend.ErrUnsupported)
-	}
-	candidates, err := c.token.publicKeys(o)
-	if err != nil {
-		return nil, c.errorf("%w", classify(err))
-	}
-	if len(candidates) == 0 {
-		return nil, c.errorf("the %s has neither a public key nor a certificate with its id on the token, on a curve that is supported: %w", o.describe(), backend.ErrUnsupported)
-	}
-	key, err := c.token.key(o)
-	if err != nil {
-		return nil, c.errorf("%w", classify(err))
-	}
-	caps := c.capabilities(o, p.Mechanism)
-	pub, err := c.prove(ctx, key, candidates, caps)
-	if err != nil {
-		return nil, c.errorf("the %s: %w", o.describe(), err)
-	}
-	if err := p.agree(pub); err != nil {
-		return nil, c.errorf("the %s: %w", o.describe(), err)
-	}
-	if err := c.complete(ctx, &caps, key, pub); err != nil {
-		return nil, c.errorf("the %s: %w", o.describe(), err)
-	}
-	identity, err := c.identity(o, pub)
-	if err != nil {
-		return nil, c.errorf("%w", classify(err))
-	}
-
-	parallel := p.MaxParallel
-	if parallel == 0 {
-		parallel = max(4, 2*runtime.GOMAXPROCS(0))
-	}
-	live := &liveKey{conn: c, key: key, public: pub, fate: c.fateOf(identity), parallel: make(semaphore, parallel)}
-	cfg.ID, cfg.Public, cfg.Capabilities, cfg.Mode = c.name(o), pub, caps, backend.CallDetached
-	// Sessions and object handles become those of other keys when other code of the program finalises the module, which
-	// can't be seen from here. No signature of another key may leave.
-	cfg.VerifySignatures = true
-	return live.handle(backend.NewHandle(cfg), caps.Usages), nil
+// handle is the handle of an object, and when it is valid.
+type handle struct {
+	number cryptoki.Handle
+	epoch  uint64
 }
 
-func (k *liveKey) handle(h *backend.Handle, usages backend.Usage) backend.Key {
-	signs, decrypts, random := h.Signing(k.sign), h.Decrypting(k.decrypt), h.Random(k.random)
-	switch {
-	case usages.Has(backend.UsageSign | backend.UsageDecrypt):
-		return universalKey{h, signs, decrypts, random}
-	case usages.Has(backend.UsageDecrypt):
-		return decryptingKey{h, decrypts, random}
-	}
-	return signingKey{h, signs, random}
-}
+// binding is where a key was found.
+type binding struct{ handle }
 
-// agree returns an error if the parameters say another size or curve than the key has.
-func (p Params) agree(pub crypto.PublicKey) error {
-	switch pub := pub.(type) {
-	case *rsa.PublicKey:
-		if bits := pub.N.BitLen(); bits < minModulus {
-			return fmt.Errorf("its modulus has %d bits; at least %d are needed: %w", bits, minModulus, backend.ErrUnsupported)
-		} else if p.KeyBits != 0 && p.KeyBits != bits {
-			return fmt.Errorf("key_bits: got %d, but the key has %d: %w", p.KeyBits, bits, backend.ErrInvalidParams)
+// bind returns where the key is now. If the connection began anew since it was found, it is looked up again and must prove
+// to be the same key.
+func (k *liveKey) bind(d deadline) (*binding, error) {
+	if b := k.bound.Load(); b != nil && b.epoch == k.conn.epoch.Load() {
+		return b, nil
+	}
+	ctx, cancel := d.context()
+	defer cancel()
+	if err := k.binding.acquire(ctx, "the key is being looked up"); err != nil {
+		return nil, err
+	}
+	defer k.binding.release()
+	epoch, b := k.conn.epoch.Load(), k.bound.Load()
+	if b != nil && b.epoch == epoch {
+		return b, nil
+	}
+	impostor := cryptoki.Handle(0)
+	if b != nil && b.epoch >= k.conn.made.Load() {
+		// No recovery was needed since, so the handle is likely to hold.
+		h := handle{b.number, epoch}
+		if err := k.proves(ctx, h); err == nil {
+			b = &binding{h}
+			k.bound.Store(b)
+			return b, nil
+		} else if errors.Is(err, backend.ErrKeyChanged) {
+			impostor = b.number
+			k.conn.renumber()
 		}
-	case *ecdsa.PublicKey:
-		if p.Curve != "" && curves[p.Curve] != pub.Curve {
-			return fmt.Errorf("curve: got %s, but the key is on %s: %w", p.Curve, pub.Curve.Params().Name, backend.ErrInvalidParams)
-		}
+		k.unbind(b)
 	}
-	return nil
+	b, err := k.lookUp(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if impostor != 0 && b.number != impostor {
+		k.conn.instance.foreign.Store(true) // it has got another number, and not by our doing
+	}
+	k.bound.Store(b)
+	return b, nil
 }
 
-// use calls fn when the key and the token have a session for it, and only if the key is still on the token.
-func (k *liveKey) use(ctx context.Context, fn func() ([]byte, error)) ([]byte, error) {
-	if err := k.parallel.acquire(ctx, "as many operations as max_parallel allows are in flight"); err != nil {
-		return nil, k.conn.errorf("%w", err)
+// unbind notes that the token doesn't know the handle any more.
+func (k *liveKey) unbind(b *binding) {
+	k.after.Store(time.Now().UnixNano())
+	k.bound.CompareAndSwap(b, nil)
+}
+
+// lookUp finds the key on the token. binding is held.
+func (k *liveKey) lookUp(ctx context.Context) (*binding, error) {
+	x, err := k.conn.indexed(ctx, time.Unix(0, k.after.Load()))
+	if err != nil {
+		return nil, err
 	}
-	defer k.parallel.release()
-	return doResult(ctx, k.conn, func() ([]byte, error) {
-		k.fate.mu.RLock()
-		defer k.fate.mu.RUnlock()
-		if k.fate.gone {
-			return nil, k.conn.errorf("the key was replaced: %w", backend.ErrKeyChanged)
-		}
-		return fn()
+	e := k.entry
+	found := x.where(e.id, e.label, func(other entry) bool {
+		return other.class == e.class && other.kind == e.kind && other.id == e.id && other.label == e.label
 	})
+	if len(found) == 0 && k.fate.isGone() {
+		return nil, k.conn.errorf("the key was replaced or deleted: %w", backend.ErrKeyChanged)
+	}
+	if len(found) == 0 {
+		return nil, k.conn.errorf("the %s is not on the token any more: %w", e.describe(), backend.ErrKeyNotFound)
+	}
+	for _, other := range found {
+		h := handle{other.handle, x.epoch}
+		if err = k.proves(ctx, h); err == nil {
+			return &binding{h}, nil
+		}
+	}
+	return nil, k.conn.errorf("the %s: %w", e.describe(), err)
 }
 
-// sign implements backend.SignFunc.
-func (k *liveKey) sign(ctx context.Context, req backend.SignRequest) ([]byte, error) {
-	signature, err := k.use(ctx, func() ([]byte, error) { return signWith(k.key, k.public, req) })
-	if err != nil {
+// run runs an operation with the key and returns its output. It takes c.
+func (k *liveKey) run(ctx context.Context, c *call) ([]byte, error) {
+	d := k.conn.begin(ctx)
+	reusable, err := true, error(nil)
+	if k.parallel != nil {
+		select {
+		case k.parallel <- struct{}{}:
+			defer k.parallel.release()
+		default:
+			if err = k.wait(d, k.parallel, "as many operations as max_parallel allows are in flight"); err == nil {
+				defer k.parallel.release()
+			}
+		}
+	}
+	if err == nil {
+		c.fate = k.fate
+		if k.always {
+			reusable, err = k.authenticated(d, c)
+		} else {
+			reusable, err = k.conn.attempt(d, c, k, false)
+		}
+	}
+	if !reusable {
 		return nil, k.conn.explain(err)
 	}
-	return signature, nil
-}
-
-// signWith signs with key, whose public half is of pub's kind.
-func signWith(key privateKey, pub crypto.PublicKey, req backend.SignRequest) ([]byte, error) {
-	if ec, ok := pub.(*ecdsa.PublicKey); ok {
-		req.Digest = leftmost(req.Digest, ec)
-	}
-	return key.sign(req)
-}
-
-// decrypt implements backend.DecryptFunc.
-func (k *liveKey) decrypt(ctx context.Context, req backend.DecryptRequest) ([]byte, error) {
-	plaintext, err := k.use(ctx, func() ([]byte, error) { return k.key.decrypt(req) })
-	if c, ok := code(err); ok && c.failsDecryption() {
-		return nil, backend.ErrDecryption
-	}
 	if err != nil {
-		return nil, k.conn.explain(err)
+		if c.mayBeInput(err) {
+			err = backend.ErrDecryption
+		} else {
+			err = k.conn.explain(err)
+		}
+		c.free()
+		return nil, err
 	}
-	return plaintext, nil
+	out := c.result()
+	c.free()
+	return out, nil
+}
+
+// wait acquires s, bounded by d.
+func (k *liveKey) wait(d deadline, s semaphore, what string) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-d.ctx.Done():
+	case <-d.expired:
+	}
+	return d.err(what)
+}
+
+// authenticated runs an operation that needs the PIN. One at a time of a connection gives it, so that one that the token
+// refuses is given once only.
+func (k *liveKey) authenticated(d deadline, c *call) (reusable bool, err error) {
+	if err := k.wait(d, k.conn.presenting, "another operation that gives the PIN has not ended"); err != nil {
+		return true, err
+	}
+	defer k.conn.presenting.release()
+	pin, err := k.conn.pin()
+	if err != nil {
+		return true, err
+	}
+	shown := newCredential(pin, k.conn.id)
+	if err := k.conn.instance.refusal(shown); err != nil {
+		return true, err
+	}
+	c.PIN = pin
+	reusable, err = k.conn.attempt(d, c, k, false)
+	if t, ok := code(err); ok && t.trouble() == pinRefused {
+		err = classify(err)
+		k.conn.refuse(err, shown)
+	}
+	return reusable, err
+}
+
+// try runs an operation that the token may not do, with an object that may become a key's, and returns its output. It
+// takes call.
+func (c *conn) try(ctx context.Context, o handle, call *call, pin string) ([]byte, error) {
+	call.trial = true
+	return c.expect(ctx, o, call, pin)
+}
+
+// expect is try with an operation that the token does if it is well.
+func (c *conn) expect(ctx context.Context, o handle, call *call, pin string) ([]byte, error) {
+	call.key, call.epoch, call.PIN = o.number, o.epoch, pin
+	ctx, cancel := bounded(ctx, OpenTimeout)
+	defer cancel()
+	reusable, err := c.attempt(deadline{ctx: ctx}, call, nil, false)
+	if !reusable {
+		return nil, err
+	}
+	defer call.free()
+	if err == nil {
+		return call.result(), nil
+	}
+	if r, _ := code(err); pin != "" && r.trouble() == pinRefused {
+		err = classify(err)
+		c.refuse(err, newCredential(pin, c.id))
+	}
+	return nil, err
 }
 
 // random implements backend.RandomFunc.
 func (k *liveKey) random(ctx context.Context, n int) ([]byte, error) {
-	out := make([]byte, n)
-	if err := k.conn.do(ctx, func() error { return k.conn.token.random(out) }); err != nil {
-		return nil, k.conn.explain(err)
-	}
-	return out, nil
+	ctx, cancel := bounded(ctx, k.timeout)
+	defer cancel()
+	out, err := doResult(ctx, k.conn, false, false, func(w *worker) ([]byte, error) {
+		out := make([]byte, n)
+		for rest := out; len(rest) > 0; {
+			chunk := rest[:min(len(rest), randomChunk)]
+			if err := w.module.Random(w.session, chunk); err != nil {
+				return nil, err
+			}
+			rest = rest[len(chunk):]
+		}
+		return out, nil
+	})
+	return out, k.conn.explain(err)
 }
 
-// explain returns err, if it came from the module, with its sentinel and the name of the token.
-func (c *conn) explain(err error) error {
-	if isSentinel(err) || errors.Is(err, context.Canceled) {
-		return err
+// When a signature of a key is verified although nothing makes it doubtful.
+const (
+	checkEvery = time.Second          // while it signs all the time
+	checkAfter = 5 * time.Millisecond // since its last signature: the module can't be taken over in less
+)
+
+// checks reports whether the signature that was just made is to be verified. Handles carry the epoch that they belong to,
+// and are used in no other; what can't be seen from here is other code of the process that finalises and initialises the
+// module behind our back and logs in, with the same numbers for its own sessions and objects. While a key signs without
+// pause that makes calls fail, which is seen; and after a pause the signature is verified. Once other code was noticed, all
+// are.
+func (k *liveKey) checks() bool {
+	now := time.Now().UnixNano()
+	last, checked := k.signed.Swap(now), k.checked.Load()
+	if now-last > int64(checkAfter) || now-checked > int64(checkEvery) {
+		k.checked.Store(now)
+		return true
 	}
-	return c.errorf("%w", classify(err))
+	return k.conn.instance.foreign.Load()
 }
+
+// disowned returns the error of a signature that is not the key's.
+func (k *liveKey) disowned() error {
+	k.conn.instance.foreign.Store(true)
+	k.conn.renumber()
+	return k.conn.errorf("the token signed, but not with this key: %w", backend.ErrKeyChanged)
+}
+
+// refused reports whether err says that the token doesn't do what it was asked to try, and not that it is in trouble.
+func refused(err error) bool {
+	r, ok := code(err)
+	return ok && r.refusesParameters() || errors.Is(err, backend.ErrDecryption)
+}
+
+// inTrouble reports whether a refusal says nothing of the key, but that the token is in trouble. Only C_Decrypt may fail
+// like that because of what was encrypted for another key.
+func inTrouble(refusal error) bool {
+	c, ok := code(refusal)
+	return ok && c.trouble() == deviceTrouble && !(functionOf(refusal) == "C_Decrypt" && c.failsDecryption())
+}
+
+var errNotIts = fmt.Errorf("a trial shows that the key is another one: %w", backend.ErrKeyChanged)

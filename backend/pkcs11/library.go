@@ -1,7 +1,9 @@
 package pkcs11
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,23 +20,68 @@ type Library struct {
 	// Path is the file of the module. Required.
 	Path string
 
-	// MaxSessions bounds the sessions that this process opens on each token of the module; 0 means 64, and at least 3
-	// are needed. A lower limit that the token reports is kept as well. Two of the sessions hold the login and search
-	// for keys; each of the others carries one operation at a time. If several backends use the same token, the one
-	// that connects first decides.
+	// MaxSessions bounds the sessions that this process opens on each token of the module; 0 means 64. A lower limit that
+	// the token reports, or that shows when it refuses another session, is kept as well. Each session carries one
+	// operation at a time; what finds none free waits in turn. For a token that computes on this machine's processors,
+	// as SoftHSM2 does, no more operations run at once than there are processors. If several backends use the same
+	// token, the one that connects first decides about this and the fields below.
 	MaxSessions int
 
 	// CallTimeout bounds operations of keys whose context has no deadline; 0 means backend.DefaultCallTimeout.
 	CallTimeout time.Duration
+
+	// IdleTimeout is after how long sessions that nobody uses are closed; 0 means a minute. MinIdle is how many are kept
+	// all the same; 0 means 1, which also keeps the login.
+	IdleTimeout time.Duration
+	MinIdle     int
+
+	// KeepAlive has every session that was not used for that long make a cheap call, for devices and firewalls that drop
+	// idle ones; 0 means never.
+	KeepAlive time.Duration
+
+	// InlineCalls has operations run on the caller's goroutine while a session is free, which saves waking another thread
+	// for each. A call that hangs in the module then holds its caller, whatever the context says. It is for modules that
+	// compute in this process, such as SoftHSM2, where that matters.
+	InlineCalls bool
+
+	// VerifySignatures has every signature verified before it is returned, which takes tens of microseconds; see the
+	// package documentation for what is verified without it.
+	VerifySignatures bool
+
+	// RawRSA lets RSA keys that decrypt also do so without a padding scheme (backend.RawRSAOptions, CKM_RSA_X_509).
+	RawRSA bool
+
+	// TokenNonces has the token make the nonces of AES-GCM, as FIPS 140 modules such as AWS CloudHSM insist.
+	TokenNonces bool
+
+	// PlainImport lets Import hand a key to the token in the clear (C_CreateObject) if the token has no mechanism to
+	// unwrap it. Some tokens then mark the key as not always sensitive.
+	PlainImport bool
+
+	// PrivateKeyAttributes, PublicKeyAttributes and SecretKeyAttributes are added to the templates of keys that are made
+	// or imported, and take the place of attributes that are set here by default; vendors document what they need.
+	PrivateKeyAttributes, PublicKeyAttributes, SecretKeyAttributes []Attribute
+}
+
+// Attribute is an attribute of an object (CK_ATTRIBUTE). Value is a bool, uint, string or []byte.
+type Attribute struct {
+	Type  uint
+	Value any
 }
 
 const (
-	defaultSessions = 64
-	minSessions     = 3 // crypto11 keeps one and pools the others; one searches
-	maxSessions     = 4096
+	defaultSessions    = 64
+	maxSessions        = 4096
+	defaultIdleTimeout = time.Minute
 
 	libraryNameRule = "names have 1 to 64 letters, digits, '.', '_' and '-' and begin with a letter or digit"
 )
+
+func (l Library) callTimeout() time.Duration {
+	return cmp.Or(l.CallTimeout, backend.DefaultCallTimeout)
+}
+func (l Library) idleTimeout() time.Duration { return cmp.Or(l.IdleTimeout, defaultIdleTimeout) }
+func (l Library) minIdle() int               { return cmp.Or(l.MinIdle, 1) }
 
 // isLibraryName holds no path: neither a separator nor a leading dot passes.
 func isLibraryName(name string) bool {
@@ -64,10 +111,22 @@ func (l Library) validate() error {
 		return invalid("library Path", "of %q is missing; it takes the file of a PKCS#11 module", l.Name)
 	case strings.ContainsRune(l.Path, 0):
 		return invalid("library Path", "of %q has a NUL character", l.Name)
-	case l.MaxSessions != 0 && (l.MaxSessions < minSessions || l.MaxSessions > maxSessions):
-		return invalid("library MaxSessions", "of %q is %d; it takes %d to %d, or 0 for %d", l.Name, l.MaxSessions, minSessions, maxSessions, defaultSessions)
-	case l.CallTimeout < 0:
-		return invalid("library CallTimeout", "of %q is %v; it must not be negative", l.Name, l.CallTimeout)
+	case l.MaxSessions < 0 || l.MaxSessions > maxSessions:
+		return invalid("library MaxSessions", "of %q is %d; it takes 1 to %d, or 0 for %d", l.Name, l.MaxSessions, maxSessions, defaultSessions)
+	case l.MinIdle < 0 || l.MinIdle > maxSessions:
+		return invalid("library MinIdle", "of %q is %d; it takes 1 to %d, or 0 for 1", l.Name, l.MinIdle, maxSessions)
+	}
+	for name, d := range map[string]time.Duration{"CallTimeout": l.CallTimeout, "IdleTimeout": l.IdleTimeout, "KeepAlive": l.KeepAlive} {
+		if d < 0 {
+			return invalid("library "+name, "of %q is %v; it must not be negative", l.Name, d)
+		}
+	}
+	for _, a := range slices.Concat(l.PrivateKeyAttributes, l.PublicKeyAttributes, l.SecretKeyAttributes) {
+		switch a.Value.(type) {
+		case bool, uint, string, []byte:
+		default:
+			return invalid("library attributes", "of %q have 0x%X of type %T; values are bool, uint, string or []byte", l.Name, a.Type, a.Value)
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package pkcs11
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,21 +17,34 @@ import (
 // any case, with or without its prefix ("CKM_ECDSA", "ecdsa"). JSON takes these as a string, or a number.
 type Mechanism uint64
 
-// The mechanisms that keys of this package can have.
+// The mechanisms that keys of this package can have. Those of a key's kind that are not named here, such as
+// CKM_SHA384_HMAC, may be given as well.
 const (
-	RSAPKCS     Mechanism = 0x0001 // CKM_RSA_PKCS: signs with RSASSA-PKCS1-v1_5
-	RSAPKCSOAEP Mechanism = 0x0009 // CKM_RSA_PKCS_OAEP: decrypts RSAES-OAEP
-	RSAPKCSPSS  Mechanism = 0x000D // CKM_RSA_PKCS_PSS: signs with RSASSA-PSS
-	ECDSA       Mechanism = 0x1041 // CKM_ECDSA: signs digests
+	RSAPKCS       Mechanism = 0x0001 // CKM_RSA_PKCS: signs with RSASSA-PKCS1-v1_5
+	RSAPKCSOAEP   Mechanism = 0x0009 // CKM_RSA_PKCS_OAEP: decrypts RSAES-OAEP
+	RSAPKCSPSS    Mechanism = 0x000D // CKM_RSA_PKCS_PSS: signs with RSASSA-PSS
+	MLDSA         Mechanism = 0x001D // CKM_ML_DSA: signs messages (PKCS #11 Specification Version 3.2)
+	SHA256HMAC    Mechanism = 0x0251 // CKM_SHA256_HMAC: authenticates messages
+	ECDSA         Mechanism = 0x1041 // CKM_ECDSA: signs digests
+	ECDH          Mechanism = 0x1050 // CKM_ECDH1_DERIVE: agrees on secrets
+	EdDSA         Mechanism = 0x1057 // CKM_EDDSA: signs messages with Ed25519
+	AESGCM        Mechanism = 0x1087 // CKM_AES_GCM: encrypts with authentication
+	AESCMAC       Mechanism = 0x108A // CKM_AES_CMAC: authenticates messages
+	AESKeyWrapPad Mechanism = 0x210A // CKM_AES_KEY_WRAP_PAD: wraps keys
+	AESKeyWrapKWP Mechanism = 0x210B // CKM_AES_KEY_WRAP_KWP: wraps keys (RFC 5649)
 )
 
-// EdDSA is CKM_EDDSA. Keys of this kind are listed, but can't be opened yet.
-const EdDSA Mechanism = 0x1057
+// rsaX509 is CKM_RSA_X_509, the bare RSA operation.
+const rsaX509 Mechanism = 0x0003
 
 // The mechanisms that make keys.
 const (
-	rsaKeyPairGen Mechanism = 0x0000
-	ecKeyPairGen  Mechanism = 0x1040
+	rsaKeyPairGen       Mechanism = 0x0000
+	mldsaKeyPairGen     Mechanism = 0x001C
+	genericSecretKeyGen Mechanism = 0x0350
+	ecKeyPairGen        Mechanism = 0x1040
+	edwardsKeyPairGen   Mechanism = 0x1055
+	aesKeyGen           Mechanism = 0x1080
 )
 
 // ParseMechanism returns the mechanism that text stands for; see [Mechanism] for its forms. The error wraps
@@ -95,35 +109,84 @@ func (m *Mechanism) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// mechanismUse is what a mechanism can be used for: flags of CK_MECHANISM_INFO (PKCS #11 Specification Version 3.1,
+// Section 3.5).
+type mechanismUse uint
+
+const (
+	useEncrypt      mechanismUse = 0x00000100
+	useDecrypt      mechanismUse = 0x00000200
+	useSign         mechanismUse = 0x00000800
+	useGenerate     mechanismUse = 0x00008000 // a secret key
+	useGeneratePair mechanismUse = 0x00010000
+	useWrap         mechanismUse = 0x00020000
+	useUnwrap       mechanismUse = 0x00040000
+	useDerive       mechanismUse = 0x00080000
+)
+
 // keyType is a PKCS#11 kind of key (CK_KEY_TYPE).
 type keyType uint64
 
 const (
-	keyRSA   keyType = 0x00
-	keyEC    keyType = 0x03
-	keyEdDSA keyType = 0x40
+	keyRSA     keyType = 0x00
+	keyEC      keyType = 0x03
+	keyGeneric keyType = 0x10
+	keyAES     keyType = 0x1F
+	keyEdDSA   keyType = 0x40
+	keyMLDSA   keyType = 0x4A
 )
+
+// hmacTypes are the kinds of keys that are for one HMAC each; most tokens call them all generic.
+var hmacTypes = []keyType{keyGeneric, 0x28, 0x2B, 0x2C, 0x2D, 0x2E, 0x33, 0x34, 0x35, 0x36}
+
+var keyTypeNames = map[keyType]string{keyRSA: "RSA", keyEC: "EC", keyGeneric: "generic secret", keyAES: "AES", keyEdDSA: "EdDSA", keyMLDSA: "ML-DSA"}
 
 // String returns the name that people use.
 func (t keyType) String() string {
-	switch t {
-	case keyRSA:
-		return "RSA"
-	case keyEC:
-		return "EC"
-	case keyEdDSA:
-		return "EdDSA"
+	if name, ok := keyTypeNames[t]; ok {
+		return name
 	}
 	return fmt.Sprintf("CKK 0x%X", uint64(t))
 }
 
-// keyType returns the kind of key that m is for, and false if this package can't use such keys.
-func (m Mechanism) keyType() (keyType, bool) {
+// keyTypes are the kinds of key that a mechanism is for, what is generated first; none if this package can't use them.
+type keyTypes []keyType
+
+func (k keyTypes) has(t keyType) bool { return slices.Contains(k, t) }
+
+// String returns the name of the first.
+func (k keyTypes) String() string {
+	if len(k) == 0 {
+		return "unknown"
+	}
+	return k[0].String()
+}
+
+// kinds returns the kinds of key that m is for.
+func (m Mechanism) kinds() keyTypes {
 	switch m {
 	case RSAPKCS, RSAPKCSPSS, RSAPKCSOAEP:
-		return keyRSA, true
-	case ECDSA:
-		return keyEC, true
+		return keyTypes{keyRSA}
+	case ECDSA, ECDH:
+		return keyTypes{keyEC}
+	case EdDSA:
+		return keyTypes{keyEdDSA}
+	case MLDSA:
+		return keyTypes{keyMLDSA}
+	case AESGCM, AESCMAC, AESKeyWrapKWP, AESKeyWrapPad:
+		return keyTypes{keyAES}
 	}
-	return 0, false
+	if _, ok := macMechanisms[m]; ok {
+		return hmacTypes
+	}
+	return nil
 }
+
+// is reports whether m is for keys of type t and no others.
+func (m Mechanism) is(t keyType) bool {
+	k := m.kinds()
+	return len(k) > 0 && k[0] == t
+}
+
+// known reports whether this package can use keys of m.
+func (m Mechanism) known() bool { return m.kinds() != nil }

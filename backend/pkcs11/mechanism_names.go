@@ -11,6 +11,8 @@ var mechanismNames = map[Mechanism]string{
 	0x0009: "RSA_PKCS_OAEP",
 	0x000D: "RSA_PKCS_PSS",
 	0x000E: "SHA1_RSA_PKCS_PSS",
+	0x001C: "ML_DSA_KEY_PAIR_GEN",
+	0x001D: "ML_DSA",
 	0x0040: "SHA256_RSA_PKCS",
 	0x0041: "SHA384_RSA_PKCS",
 	0x0042: "SHA512_RSA_PKCS",

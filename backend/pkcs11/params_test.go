@@ -80,8 +80,8 @@ func FuzzParseMechanism(f *testing.F) {
 
 func TestParamsJSON(t *testing.T) {
 	const text = `{"library":"hsm1","key_label":"ca","key_id":"0x0a","mechanism":"0x1041","pin":"1234","slot":"7",` +
-		`"token_label":"team","curve":"P256","key_bits":2048,"force_rw_session":true,"max_parallel":3}`
-	want := Params{Library: "hsm1", KeyLabel: "ca", KeyID: "0x0a", Mechanism: ECDSA, PIN: "1234", Slot: "7", TokenLabel: "team",
+		`"token_label":"team","token_serial":"b593","curve":"P256","key_bits":2048,"force_rw_session":true,"max_parallel":3}`
+	want := Params{Library: "hsm1", KeyLabel: "ca", KeyID: "0x0a", Mechanism: ECDSA, PIN: "1234", Slot: "7", TokenLabel: "team", TokenSerial: "b593",
 		Curve: "P256", KeyBits: 2048, ForceRWSession: true, MaxParallel: 3}
 	var got Params
 	if err := json.Unmarshal([]byte(text), &got); err != nil || got != want {
@@ -115,6 +115,8 @@ func TestValidate(t *testing.T) {
 	for name, change := range map[string]func(*Params){
 		"as it is":       func(*Params) {},
 		"slot":           func(p *Params) { p.TokenLabel, p.Slot = "", "12" },
+		"serial":         func(p *Params) { p.TokenLabel, p.TokenSerial = "", "0123456789abcdef" },
+		"both names":     func(p *Params) { p.TokenSerial = "1" },
 		"slot zero":      func(p *Params) { p.TokenLabel, p.Slot = "", "0" },
 		"no curve":       func(p *Params) { p.Curve = "" },
 		"id":             func(p *Params) { p.KeyLabel, p.KeyID = "", "0x0aFF" },
@@ -139,8 +141,12 @@ func TestValidate(t *testing.T) {
 		"path":                {"library", func(p *Params) { p.Library = "/usr/lib/softhsm/libsofthsm2.so" }},
 		"relative path":       {"library", func(p *Params) { p.Library = "../x.so" }},
 		"long library":        {"library", func(p *Params) { p.Library = strings.Repeat("x", 65) }},
-		"no token":            {"slot, token_label", func(p *Params) { p.TokenLabel = "" }},
-		"two tokens":          {"slot, token_label", func(p *Params) { p.Slot = "1" }},
+		"no token":            {"slot, token_label, token_serial", func(p *Params) { p.TokenLabel = "" }},
+		"slot and label":      {"slot", func(p *Params) { p.Slot = "1" }},
+		"slot and serial":     {"slot", func(p *Params) { p.TokenLabel, p.TokenSerial, p.Slot = "", "1", "1" }},
+		"slot, label, serial": {"slot", func(p *Params) { p.TokenSerial, p.Slot = "1", "1" }},
+		"long serial":         {"token_serial", func(p *Params) { p.TokenSerial = strings.Repeat("x", 17) }},
+		"serial not UTF-8":    {"token_serial", func(p *Params) { p.TokenSerial = "\xff" }},
 		"long token label":    {"token_label", func(p *Params) { p.TokenLabel = strings.Repeat("x", 33) }},
 		"hex slot":            {"slot", func(p *Params) { p.TokenLabel, p.Slot = "", "0x1" }},
 		"negative slot":       {"slot", func(p *Params) { p.TokenLabel, p.Slot = "", "-1" }},
@@ -192,7 +198,7 @@ func TestValidateLibraries(t *testing.T) {
 		{"other case", []Library{ok, {Name: "HSM1", Path: "/n.so"}}, `"HSM1" is given twice`},
 		{"no path", []Library{{Name: "a"}}, "library Path"},
 		{"NUL in path", []Library{{Name: "a", Path: "/m\x00.so"}}, "library Path"},
-		{"two sessions", []Library{{Name: "a", Path: "/m.so", MaxSessions: 2}}, "library MaxSessions"},
+		{"many sessions", []Library{{Name: "a", Path: "/m.so", MaxSessions: 4097}}, "library MaxSessions"},
 		{"negative sessions", []Library{{Name: "a", Path: "/m.so", MaxSessions: -1}}, "library MaxSessions"},
 		{"negative timeout", []Library{{Name: "a", Path: "/m.so", CallTimeout: -1}}, "library CallTimeout"},
 	} {

@@ -1,103 +1,79 @@
 package pkcs11
 
 import (
-	"crypto"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/backend/pkcs11/internal/cryptoki"
 )
-
-// This file is the seam between what the package promises and the code that talks to a PKCS#11 module. Nothing of
-// crypto11 or miekg/pkcs11 passes it. Errors that come from the module carry a ckr.
-
-// module is one module file. It is used by one caller at a time, except that tokens are used while others are opened.
-type module interface {
-	// tokens returns what is in the slots, in the module's order.
-	tokens() ([]tokenInfo, error)
-
-	// open logs in to the token in slot, with exactly one C_Login, and opens at most sessions sessions, at least
-	// minSessions.
-	open(slot uint, pin string, sessions int) (token, error)
-}
 
 // tokenInfo is what a token says of itself before login.
-type tokenInfo struct {
-	slot        uint
-	label       string
-	serial      string
-	initialized bool // it has been initialised, so that it holds keys
-	pinSet      bool // the user's PIN has been set
-	pinLocked   bool // no PIN is accepted any more
-	random      bool // it has a random number generator
-	sessions    int  // read/write sessions that it allows one program; 0 if it has no limit or doesn't say
-}
+type tokenInfo struct{ cryptoki.TokenInfo }
 
-// token is a login on a token.
-type token interface {
-	// mechanisms returns the mechanisms of the token and what each can be used for.
-	mechanisms() (map[Mechanism]mechanismUse, error)
-
-	// find returns the private keys that have the id and the label, if each is not empty. Keys of every type are found.
-	// Of find, publicKeys, key, generate, destroy and alive only one is called at a time.
-	find(id []byte, label string) ([]object, error)
-
-	// publicKeys returns what the token holds that may be the public half of the private key o, the likeliest first.
-	publicKeys(o object) ([]crypto.PublicKey, error)
-
-	// key returns the operations of o, which has an id or a label that no other key of its type has.
-	key(o object) (privateKey, error)
-
-	// generate makes a key pair.
-	generate(spec keySpec) error
-
-	// destroy removes the private key o, and then the public keys with its id and label, as far as that is possible.
-	destroy(o object) error
-
-	// alive returns nil if the login still stands.
-	alive() error
-
-	// random fills b. It may be called at any time, as may the methods of privateKey; no more of them than sessions
-	// given to open less two at once.
-	random(b []byte) error
-
-	// close ends the login. No other method is called then or afterwards.
-	close()
-}
-
-// privateKey is a private key that can be used.
-type privateKey interface {
-	// sign signs req.Digest. ECDSA signatures are in ASN.1 DER.
-	sign(req backend.SignRequest) ([]byte, error)
-
-	// decrypt decrypts RSAES-OAEP.
-	decrypt(req backend.DecryptRequest) ([]byte, error)
-}
-
-// mechanismUse is what a mechanism can be used for.
-type mechanismUse uint8
-
+// Flags of CK_TOKEN_INFO (PKCS #11 Specification Version 3.1, Section 3.2).
 const (
-	useSign mechanismUse = 1 << iota
-	useDecrypt
-	useGenerate // of key pairs
+	flagRNG             = 0x00000001
+	flagWriteProtected  = 0x00000002
+	flagUserPINSet      = 0x00000008
+	flagInitialized     = 0x00000400
+	flagUserPINFinalTry = 0x00020000
+	flagUserPINLocked   = 0x00040000
 )
 
-// object is a private key on a token.
-type object struct {
-	handle             uint // valid until the connection is closed
-	id                 []byte
-	label              string
-	kind               keyType
-	sign, decrypt      bool        // CKA_SIGN, CKA_DECRYPT
-	alwaysAuthenticate bool        // CKA_ALWAYS_AUTHENTICATE: each operation needs the PIN
-	allowed            []Mechanism // CKA_ALLOWED_MECHANISMS; empty if the key has no such list
+func (t tokenInfo) initialized() bool { return t.Flags&flagInitialized != 0 }
+
+// identity returns what a token is known by when it comes back, maybe in another slot.
+func (t tokenInfo) identity() string {
+	if t.Serial == "" {
+		return fmt.Sprintf("%q in slot %d", t.Label, t.Slot)
+	}
+	return fmt.Sprintf("%q %q", t.Label, t.Serial)
 }
 
-// keySpec is a key pair to be made. The private key never leaves the token.
-type keySpec struct {
-	id            []byte
-	label         string
-	kind          keyType
-	bits          int    // of RSA
-	curve         string // of EC, as in Params
-	sign, decrypt bool
+// usable returns an error that wraps a sentinel and says why the token can't be logged in to. Asking costs no login
+// attempt.
+func (c *conn) usable() error {
+	switch {
+	case !c.info.initialized():
+		return fmt.Errorf("the token is not initialised: %w", backend.ErrUnavailable)
+	case c.info.Flags&flagUserPINLocked != 0:
+		return fmt.Errorf("the user's PIN is locked (CKF_USER_PIN_LOCKED); the security officer must set a new one: %w", backend.ErrCredentials)
+	case c.info.Flags&flagUserPINSet == 0:
+		return fmt.Errorf("the user's PIN was never set; the security officer must do that: %w", backend.ErrCredentials)
+	}
+	return nil
+}
+
+// sessionLimit returns how many sessions this process may open on the token.
+func (t tokenInfo) sessionLimit(lib Library) int {
+	limit := lib.MaxSessions
+	if limit == 0 {
+		limit = defaultSessions
+	}
+	for _, n := range []uint{t.MaxSessions, t.MaxRWSessions} {
+		if n > 0 && n < uint(limit) {
+			limit = int(n)
+		}
+	}
+	return limit
+}
+
+// neededLibraries returns, for the message of a failed load, the libraries that the module in path is linked with.
+func neededLibraries(err error, path string) string {
+	if !errors.Is(err, cryptoki.ErrRefused) {
+		return ""
+	}
+	f, err := elf.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	libraries, err := f.ImportedLibraries()
+	if err != nil || len(libraries) == 0 {
+		return ""
+	}
+	return "; it needs " + strings.Join(libraries, ", ") + " (see ldd)"
 }

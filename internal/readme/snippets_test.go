@@ -25,7 +25,7 @@ import (
 
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
-var _ = []any{token, file, tenants, authority, cryptography, server, bounded, handling}
+var _ = []any{token, byURI, file, tenants, authority, cryptography, server, bounded, handling}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
@@ -39,6 +39,14 @@ func token(ctx context.Context, keys *managedkey.Registry) error {
 		Params: pkcs11.Params{Library: "hsm1", TokenLabel: "team-a", PIN: "env:HSM_PIN",
 			KeyLabel: "issuing-ca", Mechanism: pkcs11.ECDSA, Curve: "P256"},
 	})
+}
+
+func byURI(ctx context.Context, hsm *pkcs11.Backend) (backend.Key, error) {
+	params, err := pkcs11.ParseURI("pkcs11:token=team-a;object=issuing-ca?module-name=hsm1&pin-source=file:/run/pin&x-mechanism=CKM_ECDSA")
+	if err != nil {
+		return nil, err
+	}
+	return hsm.Open(ctx, params)
 }
 
 func file() error {
@@ -135,6 +143,7 @@ var conformance = backendtest.Config{
 		Name: "P-256", Algorithm: "ECDSA P-256", Params: software.Params{KeyName: "p256"},
 		Signs:   []x509.SignatureAlgorithm{x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512},
 		Digests: []crypto.Hash{crypto.SHA224, crypto.SHA3_224, crypto.SHA3_256, crypto.SHA3_384, crypto.SHA3_512},
+		Agrees:  true,
 		Random:  true,
 	}},
 	Generate: []backendtest.Generate{{Name: "AES", Algorithm: "AES-256", Replaces: true,

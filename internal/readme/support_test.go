@@ -18,12 +18,30 @@ import (
 	"github.com/managedkeys/managedkeys/internal/softhsm"
 )
 
-// rows of the support table, in order.
+// The rows of the support table.
+const (
+	rowPKCS1    = "RSA PKCS#1 v1.5 signature"
+	rowPSS      = "RSA PSS signature"
+	rowOAEP     = "RSA OAEP decryption"
+	rowECDSA    = "ECDSA P-256, P-384, P-521"
+	rowOther    = "ECDSA on other curves"
+	rowECDH     = "ECDH"
+	rowEd25519  = "Ed25519"
+	rowMLDSA    = "ML-DSA-44, 65, 87"
+	rowGCM      = "AES-GCM"
+	rowCMAC     = "AES-CMAC"
+	rowHMAC     = "HMAC"
+	rowWrap     = "Key wrap"
+	rowRandom   = "Random bytes"
+	rowGenerate = "Generate"
+	rowImport   = "Import"
+	rowList     = "List"
+)
+
+// rows is their order.
 var rows = []string{
-	"RSA PKCS#1 v1.5 signature", "RSA PSS signature", "RSA OAEP decryption",
-	"ECDSA P-256, P-384, P-521", "Ed25519", "ML-DSA-44, 65, 87",
-	"AES-GCM", "HMAC", "Key wrap", "Random bytes",
-	"Generate", "Import", "List",
+	rowPKCS1, rowPSS, rowOAEP, rowECDSA, rowOther, rowECDH, rowEd25519, rowMLDSA,
+	rowGCM, rowCMAC, rowHMAC, rowWrap, rowRandom, rowGenerate, rowImport, rowList,
 }
 
 // column is a backend's part of the table.
@@ -63,6 +81,10 @@ func tokenColumn(t *testing.T) column {
 	for i, kind := range []pkcs11.Params{
 		{Mechanism: pkcs11.RSAPKCS, KeyBits: 2048}, {Mechanism: pkcs11.RSAPKCSOAEP, KeyBits: 2048},
 		{Mechanism: pkcs11.ECDSA, Curve: "P256"}, {Mechanism: pkcs11.ECDSA, Curve: "P384"}, {Mechanism: pkcs11.ECDSA, Curve: "P521"},
+		{Mechanism: pkcs11.ECDSA, Curve: "P224"}, {Mechanism: pkcs11.ECDSA, Curve: "SECP256K1"},
+		{Mechanism: pkcs11.ECDH, Curve: "P256"}, {Mechanism: pkcs11.ECDH, Curve: "P384"}, {Mechanism: pkcs11.ECDH, Curve: "P521"},
+		{Mechanism: pkcs11.EdDSA}, {Mechanism: pkcs11.AESGCM, KeyBits: 256}, {Mechanism: pkcs11.AESCMAC, KeyBits: 256},
+		{Mechanism: pkcs11.SHA256HMAC, KeyBits: 512}, // SoftHSM2 wants keys as long as the hash
 	} {
 		p := base
 		p.KeyLabel, p.Mechanism, p.KeyBits, p.Curve = fmt.Sprintf("key-%d", i), kind.Mechanism, kind.KeyBits, kind.Curve
@@ -84,61 +106,72 @@ func columnOf(t *testing.T, name string, b backend.Backend, keys []backend.Key, 
 	curves, sets := 0, 0
 	for _, key := range keys {
 		caps := key.Capabilities()
-		for scheme, row := range map[backend.Scheme]string{backend.RSAPKCS1v15: rows[0], backend.RSAPSS: rows[1]} {
+		add := func(row, what string) {
+			c.cells[row] = strings.TrimPrefix(c.cells[row]+", "+what, "–, ")
+		}
+		for scheme, row := range map[backend.Scheme]string{backend.RSAPKCS1v15: rowPKCS1, backend.RSAPSS: rowPSS} {
 			if hashes := hashesOf(caps, scheme); hashes != "" {
 				c.cells[row] = hashes
 			}
 		}
 		if len(caps.OAEPHashes) > 0 {
-			c.cells[rows[2]] = names(caps.OAEPHashes)
+			c.cells[rowOAEP] = names(caps.OAEPHashes)
 			if !caps.OAEPLabels {
-				c.cells[rows[2]] += "; no label"
+				c.cells[rowOAEP] += "; no label"
 			}
 		}
-		if hashes := hashesOf(caps, backend.ECDSA); hashes != "" {
+		curve := strings.TrimPrefix(caps.Algorithm, "ECDSA ")
+		if hashes := hashesOf(caps, backend.ECDSA); hashes != "" && strings.Contains(rowECDSA, curve) {
 			curves++
-			c.cells[rows[3]] = hashes
+			c.cells[rowECDSA] = hashes
+		} else if hashes != "" {
+			add(rowOther, curve)
+		}
+		if _, ok := key.(backend.KeyAgreer); ok {
+			add(rowECDH, curve)
 		}
 		if _, ok := caps.Signature(backend.Ed25519, 0); ok {
-			c.cells[rows[4]] = "yes"
+			c.cells[rowEd25519] = "yes"
 		}
 		if _, ok := caps.Signature(backend.MLDSA, 0); ok {
 			sets++
-			c.cells[rows[5]] = "yes"
+			c.cells[rowMLDSA] = "yes"
 		}
 		if _, ok := key.(backend.AEAD); ok {
-			c.cells[rows[6]] = "yes"
+			c.cells[rowGCM] = "yes"
 		}
-		if len(caps.MACs) > 0 {
+		if slices.Contains(caps.MACs, backend.AESCMAC) {
+			c.cells[rowCMAC] = "yes"
+		} else if len(caps.MACs) > 0 {
 			var hashes []crypto.Hash
 			for _, mac := range caps.MACs {
 				hashes = append(hashes, mac.Hash())
 			}
-			c.cells[rows[7]] = names(hashes)
+			c.cells[rowHMAC] = names(hashes)
 		}
 		if _, ok := key.(backend.Wrapper); ok {
-			c.cells[rows[8]] = strings.TrimPrefix(c.cells[rows[8]]+", "+strings.Split(caps.Algorithm, "-")[0], "–, ")
+			add(rowWrap, strings.Split(caps.Algorithm, "-")[0])
 		}
 		if _, ok := key.(backend.Random); ok {
-			c.cells[rows[9]] = "yes"
+			c.cells[rowRandom] = "yes"
 		}
 	}
 	require.Contains(t, []int{0, 3}, curves, "all curves or none")
 	require.Contains(t, []int{0, 3}, sets, "all parameter sets or none")
 	if _, ok := b.(backend.Generator); ok {
-		c.cells[rows[10]] = "yes"
+		c.cells[rowGenerate] = "yes"
 	}
 	if i, ok := b.(backend.Importer); ok {
 		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		require.NoError(t, err)
 		if _, err := i.Import(t.Context(), imported, private, nil); err == nil {
-			c.cells[rows[11]] = "yes"
+			c.cells[rowImport] = "yes"
 		} else {
 			require.ErrorIs(t, err, backend.ErrUnsupported)
 		}
 	}
 	if _, ok := b.(backend.Lister); ok {
-		c.cells[rows[12]] = "yes"
+		c.cells[rowList] = "yes"
 	}
 	return c
 }
