@@ -30,7 +30,7 @@ type sized struct {
 }
 
 // registry prints what a look-up costs in a small and in a large registry.
-func registry() error {
+func (*workplace) registry() error {
 	sizes := []*sized{{entries: 1000}, {entries: 1_000_000}}
 	for _, s := range sizes {
 		if err := s.build(); err != nil {
@@ -48,7 +48,7 @@ func registry() error {
 			}
 		}
 	}
-	fmt.Printf("\nLook-up of an open key with its policy check, one goroutine, random keys out of %d open ones; median of %d rounds.\n\n", openedKeys, *rounds)
+	fmt.Printf("Look-up of an open key with its policy check, one goroutine, random keys out of %d open ones; median of %d rounds.\n\n", openedKeys, *rounds)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "entries\tnamespaces\tns per look-up\tratio to 1000\tbytes per entry\t")
 	for _, s := range sizes {
