@@ -158,9 +158,11 @@ func TestModuleTakenAway(t *testing.T) {
 	for n := range 6 {
 		keys = append(keys, mustGenerate(t, b, f.on(fmt.Sprint("key-", n))))
 	}
+	c := theConn(t, b)
 	for name, take := range map[string]func() error{"Finalize": f.Finalize, "Reinitialize": f.Reinitialize} {
 		t.Run(name, func(t *testing.T) {
 			for range 5 {
+				eventually(t, "no call is in the module", func() bool { return c.pool.alive() >= 0 })
 				if err := take(); err != nil {
 					t.Fatal(err)
 				}
@@ -171,7 +173,7 @@ func TestModuleTakenAway(t *testing.T) {
 			}
 		})
 	}
-	if !theConn(t, b).instance.foreign.Load() {
+	if !c.instance.foreign.Load() {
 		t.Error("that others finalise the module was not noticed")
 	}
 	// From now on each signature is verified, so that one of another key can't leave.
