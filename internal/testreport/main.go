@@ -27,6 +27,18 @@ func main() {
 	}
 }
 
+// unfinished prints the end of the output of tests of a package that never ended: what the program said when it crashed.
+func unfinished(output map[string]*strings.Builder, name string, out io.Writer) {
+	const most = 20000 // bytes
+	for id, text := range output {
+		if strings.HasPrefix(id, name+"\x00") {
+			all := text.String()
+			fmt.Fprint(out, all[max(0, len(all)-most):])
+			delete(output, id)
+		}
+	}
+}
+
 // report returns whether everything passed and something ran.
 func report(in io.Reader, out io.Writer) bool {
 	var passed, failed, skipped int
@@ -60,6 +72,7 @@ func report(in io.Reader, out io.Writer) bool {
 				switch {
 				case e.Test == "" && e.Action == "fail":
 					brokenPackages++
+					unfinished(output, e.Package, out)
 					fmt.Fprintf(out, "FAIL %s (%.1f s)\n", e.Package, e.Elapsed)
 				case e.Test == "" && e.Action == "pass":
 					fmt.Fprintf(out, "ok   %s (%.1f s)\n", e.Package, e.Elapsed)
