@@ -186,14 +186,22 @@ func (c *conn) logIn(first bool) error {
 	m := c.instance.enter()
 	defer m.leave()
 	line, rw := c.line.Load(), c.rw.Load()
-	session, err := m.OpenSession(c.slot(), rw)
+	s, err := c.spareOr(m, rw, line)
 	if code, _ := code(wrap(err)); code == ckrSessionCount && c.pool.drain(m) {
-		session, err = m.OpenSession(c.slot(), rw)
+		s, err = c.spareOr(m, rw, line)
 	}
 	if err != nil {
 		return wrap(err)
 	}
-	in, err := m.LoggedIn(session)
+	in, err := m.LoggedIn(s.session)
+	if troubleOf(err) == lostSession { // the spare one was closed by others
+		if s.session, err = m.OpenSession(c.slot(), rw); err != nil {
+			return wrap(err)
+		}
+		s.rw = rw
+		in, err = m.LoggedIn(s.session)
+	}
+	session := s.session
 	switch {
 	case err != nil:
 	case first && in:
@@ -205,10 +213,20 @@ func (c *conn) logIn(first bool) error {
 		m.CloseSession(session)
 		return wrap(err)
 	}
-	if !c.pool.adopt(spare{session, rw, line}) {
+	if !c.pool.adopt(s) {
 		m.CloseSession(session) // the others hold the login
 	}
 	return nil
+}
+
+// spareOr returns the session that the pool keeps for the next who needs one, or else a new one: each that is opened beside
+// those of the workers is one more than there may be.
+func (c *conn) spareOr(m *incarnation, rw bool, line uint64) (spare, error) {
+	if s := c.pool.adopted(rw, line); s != nil {
+		return *s, nil
+	}
+	session, err := m.OpenSession(c.slot(), rw)
+	return spare{session, rw, line}, err
 }
 
 // relogInterval is how often the login is renewed at most, to the cost of all keys of the token, for one key's trouble.
@@ -226,15 +244,19 @@ func (c *conn) logInAgain() error {
 	}
 	defer done()
 	c.renewed.Store(time.Now().UnixNano())
-	session, err := m.OpenSession(c.slot(), false)
+	s, err := c.spareOr(m, false, c.line.Load())
 	if err != nil {
 		return wrap(err)
 	}
-	defer m.CloseSession(session)
-	if err := m.Logout(session); err != nil {
+	defer func() {
+		if !c.pool.adopt(s) {
+			m.CloseSession(s.session)
+		}
+	}()
+	if err := m.Logout(s.session); err != nil {
 		return wrap(err)
 	}
-	return c.present(false, func(pin string) error { return m.Login(session, pin) })
+	return c.present(false, func(pin string) error { return m.Login(s.session, pin) })
 }
 
 // present gives the PIN to login, which is C_Login.
