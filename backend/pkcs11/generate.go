@@ -107,7 +107,10 @@ func (c *conn) create(ctx context.Context, p Params, replace bool, maker func(co
 	p.KeyID = fmt.Sprintf("0x%x", id)
 	key, err := c.makeKey(ctx, p, id, maker, cfg)
 	if err == nil && check != nil {
-		err = c.explain(check(ctx, key))
+		// search is held, and a key that has to be looked up again waits for it: not for as long as generating may take.
+		checking, cancel := context.WithTimeout(ctx, c.lib.callTimeout())
+		err = c.explain(check(checking, key))
+		cancel()
 	}
 	if err == nil && len(old) == 1 {
 		err = c.retire(ctx, x, old[0])
