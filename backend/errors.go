@@ -40,6 +40,10 @@ var (
 	// ErrKeyChanged: the key manager now has another key where the pinned one was.
 	ErrKeyChanged = errors.New("key is not the one that was pinned")
 
+	// ErrIntegrity: the key manager's answer was damaged on its way, or is not the answer to what was asked: a checksum, a
+	// name or a version in it is wrong. Nothing of it was used.
+	ErrIntegrity = errors.New("answer failed an integrity check")
+
 	// ErrInvalidSignature: a signature or MAC does not verify.
 	ErrInvalidSignature = errors.New("invalid signature")
 

@@ -19,7 +19,7 @@ const patience = 2 * time.Minute
 var sentinels = []error{
 	backend.ErrKeyNotFound, backend.ErrKeyExists, backend.ErrAmbiguousKey, backend.ErrUnsupported,
 	backend.ErrNotPermitted, backend.ErrUnavailable, backend.ErrThrottled, backend.ErrCredentials,
-	backend.ErrKeyDisabled, backend.ErrKeyChanged, backend.ErrInvalidSignature, backend.ErrDecryption,
+	backend.ErrKeyDisabled, backend.ErrKeyChanged, backend.ErrIntegrity, backend.ErrInvalidSignature, backend.ErrDecryption,
 	backend.ErrInvalidParams, context.Canceled, context.DeadlineExceeded,
 }
 
