@@ -51,8 +51,8 @@ func ParamsAs[T Params](p Params) (T, error) {
 //
 // All methods are safe for concurrent use.
 type Key interface {
-	// Public returns the public key: *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or *mldsa.PublicKey, or nil if
-	// the key is symmetric. The curve of an *ecdsa.PublicKey is one of elliptic.P224, P256, P384 and P521 and Secp256k1.
+	// Public returns the public key: *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, *mldsa.PublicKey,
+	// *mlkem.EncapsulationKey768 or *mlkem.EncapsulationKey1024, or nil if the key is symmetric. The curve of an *ecdsa.PublicKey is one of elliptic.P224, P256, P384 and P521 and Secp256k1.
 	// It makes no call and never fails. The caller must not modify it.
 	Public() crypto.PublicKey
 
@@ -126,6 +126,21 @@ type KeyAgreer interface {
 	// The error wraps ErrInvalidParams before any call was made if peer is nil or on another curve. An *ecdh.PublicKey
 	// is always a point on its curve.
 	ECDHContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error)
+}
+
+// Decapsulator is a Key of a key encapsulation mechanism: it opens the shared keys that others encapsulate with its public
+// key. There is ML-KEM-768 and ML-KEM-1024 (FIPS 203). Its operations need the usage derive.
+type Decapsulator interface {
+	Key
+
+	// Decapsulator's Encapsulator is Public, makes no call and never fails; Decapsulate is DecapsulateContext, bounded by
+	// the call timeout.
+	crypto.Decapsulator
+
+	// DecapsulateContext returns the shared key of ciphertext, 32 bytes, bounded by ctx as SignContext is. A ciphertext
+	// that was not made for this key gives a key that nobody else has, and no error (FIPS 203, Section 3.2, "implicit
+	// rejection"). One of a wrong length is ErrDecryption.
+	DecapsulateContext(ctx context.Context, ciphertext []byte) (sharedKey []byte, err error)
 }
 
 // AEAD is a symmetric Key that encrypts with authentication.
@@ -208,7 +223,8 @@ type Importer interface {
 	Backend
 
 	// Import puts material where params say and opens it. material is an *rsa.PrivateKey, *ecdsa.PrivateKey,
-	// ed25519.PrivateKey, *mldsa.PrivateKey, or a []byte for a symmetric key. An existing key is treated as Generate
+	// ed25519.PrivateKey, *mldsa.PrivateKey, *mlkem.DecapsulationKey768, *mlkem.DecapsulationKey1024, or a []byte for a
+	// symmetric key. An existing key is treated as Generate
 	// does. The error wraps ErrUnsupported if this kind of key can't be imported and ErrInvalidParams if material
 	// doesn't fit params.
 	Import(ctx context.Context, params Params, material any, opts *ImportOptions) (Key, error)

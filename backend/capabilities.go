@@ -88,7 +88,8 @@ func (a MACAlgorithm) Hash() crypto.Hash { return hmacHashes[a] }
 
 // Capabilities are what one key can do. Everything that is not listed is refused before any remote call.
 type Capabilities struct {
-	// Algorithm describes the key: "RSA-2048", "ECDSA P-256", "ECDSA secp256k1", "Ed25519", "ML-DSA-65", "AES-256", "HMAC".
+	// Algorithm describes the key: "RSA-2048", "ECDSA P-256", "ECDSA secp256k1", "Ed25519", "ML-DSA-65", "ML-KEM-768",
+	// "AES-256", "HMAC".
 	Algorithm string
 
 	// Usages are the operations that the key manager allows this key.

@@ -5,8 +5,8 @@
 // beyond that minimum is found by type assertion on the optional interfaces:
 //
 //	of a Backend   Generator, Importer, Lister, Pinger
-//	of a Key       Signer, MessageSigner, Decrypter, Verifier, KeyAgreer, AEAD, MAC, Random, Wrapper,
-//	             Attester
+//	of a Key       Signer, MessageSigner, Decrypter, Verifier, KeyAgreer, Decapsulator, AEAD, MAC, Random,
+//	             Wrapper, Attester
 //
 // What exactly a key takes (hashes, salt lengths, labels, message sizes) is data: see [Capabilities]. Choose from it
 // before calling; a key refuses everything else without a remote call.

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/mlkem"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509/pkix"
@@ -19,7 +20,8 @@ import (
 )
 
 // SubjectPublicKeyInfo returns pub as a SubjectPublicKeyInfo in DER (RFC 5280, Section 4.1.2.7): what
-// x509.MarshalPKIXPublicKey returns, and also for ML-DSA (RFC 9881) and secp256k1 (RFC 5480, Section 2). The error wraps
+// x509.MarshalPKIXPublicKey returns, and also for ML-DSA (RFC 9881),
+// ML-KEM (RFC 9935) and secp256k1 (RFC 5480, Section 2). The error wraps
 // [ErrUnsupported] if pub is of a type that has no such form, as nil is, or a point that is not on its curve.
 func SubjectPublicKeyInfo(pub crypto.PublicKey) ([]byte, error) {
 	der, err := marshalPublic(pub)
@@ -30,6 +32,9 @@ func SubjectPublicKeyInfo(pub crypto.PublicKey) ([]byte, error) {
 }
 
 func marshalPublic(pub crypto.PublicKey) ([]byte, error) {
+	if der, is, err := marshalMLKEM(pub); is {
+		return der, err
+	}
 	ec, ok := pub.(*ecdsa.PublicKey)
 	if !ok {
 		return mldsax509.MarshalPKIXPublicKey(pub)
@@ -63,6 +68,9 @@ func ParsePublicKey(der []byte) (crypto.PublicKey, error) {
 			return nil, fmt.Errorf("backend: public key: a point of %d bits: %w", info.PublicKey.BitLength, ErrInvalidParams)
 		}
 		return ParseSecp256k1(info.PublicKey.Bytes)
+	}
+	if pub, is, err := parseMLKEM(info); is {
+		return pub, err
 	}
 	pub, err := mldsax509.ParsePKIXPublicKey(der)
 	if err != nil {
@@ -117,8 +125,8 @@ func Fingerprint(pub crypto.PublicKey) ([sha256.Size]byte, error) {
 	return sha256.Sum256(der), nil
 }
 
-// Describe returns the kind and size of a public key, as in "RSA-2048", "ECDSA P-256", "ECDSA secp256k1", "Ed25519" or
-// "ML-DSA-65", for [Capabilities].Algorithm and for people.
+// Describe returns the kind and size of a public key, as in "RSA-2048", "ECDSA P-256", "ECDSA secp256k1", "Ed25519",
+// "ML-DSA-65" or "ML-KEM-768", for [Capabilities].Algorithm and for people.
 func Describe(pub crypto.PublicKey) string {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
@@ -132,6 +140,10 @@ func Describe(pub crypto.PublicKey) string {
 		return "Ed25519"
 	case *mldsa.PublicKey:
 		return pub.Parameters().String()
+	case *mlkem.EncapsulationKey768:
+		return "ML-KEM-768"
+	case *mlkem.EncapsulationKey1024:
+		return "ML-KEM-1024"
 	}
 	return fmt.Sprintf("%T", pub)
 }

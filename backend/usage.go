@@ -20,7 +20,7 @@ const (
 	UsageUnwrap                           // unwrap
 	UsageMAC                              // mac
 	UsageGenerateRandom                   // generate_random
-	UsageDerive                           // derive: agree on a secret (PKCS#11: CKA_DERIVE)
+	UsageDerive                           // derive: agree on a secret, or decapsulate one (PKCS#11: CKA_DERIVE)
 
 	// UsageDefault is what an entry allows that names no usages.
 	UsageDefault = UsageSign | UsageVerify

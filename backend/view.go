@@ -7,10 +7,11 @@ import (
 	"io"
 )
 
-// WithContext returns a view of key for APIs that take a crypto.Signer, crypto.Decrypter or ecdh.KeyExchanger and no
-// context: its Sign, SignMessage, Decrypt and ECDH are bounded by ctx. The view is a crypto.Signer, crypto.MessageSigner,
-// crypto.Decrypter and ecdh.KeyExchanger exactly where key is a [Signer], [MessageSigner], [Decrypter] and [KeyAgreer];
-// but a key that both decrypts and agrees, of which there is no kind, has a view that does not agree. The operations
+// WithContext returns a view of key for APIs that take a crypto.Signer, crypto.Decrypter, ecdh.KeyExchanger or
+// crypto.Decapsulator and no context: its Sign, SignMessage, Decrypt, ECDH and Decapsulate are bounded by ctx. The view is
+// a crypto.Signer, crypto.MessageSigner, crypto.Decrypter, ecdh.KeyExchanger and crypto.Decapsulator exactly where key is
+// a [Signer], [MessageSigner], [Decrypter], [KeyAgreer] and [Decapsulator]; but a key that both decrypts and agrees, or
+// decapsulates and does anything else, of which there is no kind, has a view that does the first of these only. The operations
 // that take a context are those of key itself and not of the view. When ctx ends, the view fails and key and its other
 // views go on.
 func WithContext(ctx context.Context, key Key) Key {
@@ -18,6 +19,7 @@ func WithContext(ctx context.Context, key Key) Key {
 	messages, _ := key.(MessageSigner)
 	decrypter, _ := key.(Decrypter)
 	agreer, _ := key.(KeyAgreer)
+	decapsulator, _ := key.(Decapsulator)
 	s, m, d, a := signView{ctx, signer}, messageView{ctx, messages}, decryptView{ctx, decrypter}, agreeView{ctx, agreer}
 	switch {
 	case messages != nil && decrypter != nil:
@@ -67,6 +69,11 @@ func WithContext(ctx context.Context, key Key) Key {
 			Key
 			signView
 		}{key, s}
+	case decapsulator != nil:
+		return struct {
+			Key
+			decapsulateView
+		}{key, decapsulateView{ctx, decapsulator}}
 	}
 	return key
 }
@@ -108,3 +115,14 @@ func (v agreeView) PublicKey() *ecdh.PublicKey { return v.a.PublicKey() }
 func (v agreeView) Curve() ecdh.Curve { return v.a.Curve() }
 
 func (v agreeView) ECDH(peer *ecdh.PublicKey) ([]byte, error) { return v.a.ECDHContext(v.ctx, peer) }
+
+type decapsulateView struct {
+	ctx context.Context
+	d   Decapsulator
+}
+
+func (v decapsulateView) Encapsulator() crypto.Encapsulator { return v.d.Encapsulator() }
+
+func (v decapsulateView) Decapsulate(ciphertext []byte) ([]byte, error) {
+	return v.d.DecapsulateContext(v.ctx, ciphertext)
+}

@@ -43,6 +43,11 @@ func KeyExchanger(ctx context.Context, ref namespace.Ref) (ecdh.KeyExchanger, er
 	return defaultRegistry.KeyExchanger(ctx, ref)
 }
 
+// Decapsulator is [Registry.Decapsulator] of [Default].
+func Decapsulator(ctx context.Context, ref namespace.Ref) (crypto.Decapsulator, error) {
+	return defaultRegistry.Decapsulator(ctx, ref)
+}
+
 // KeyFor is [Registry.Key] of [Default].
 func KeyFor(ctx context.Context, ref namespace.Ref) (*Key, error) {
 	return defaultRegistry.Key(ctx, ref)

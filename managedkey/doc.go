@@ -17,8 +17,9 @@
 // # Handles
 //
 // A [Key] is bound to one key and checks policy on each operation, so that handles that are out follow every change:
-// usages that were taken away, grants that were revoked, entries that were deleted. Signer, Decrypter and KeyExchanger
-// return narrow values that are a crypto.Signer, a crypto.Decrypter or an ecdh.KeyExchanger and none of the others.
+// usages that were taken away, grants that were revoked, entries that were deleted. Signer, Decrypter, KeyExchanger
+// and Decapsulator return narrow values that are a crypto.Signer, a crypto.Decrypter, an ecdh.KeyExchanger or a
+// crypto.Decapsulator and none of the others.
 // [Key.WithContext] bounds the methods of these interfaces by a context.
 //
 // # Mounts

@@ -30,7 +30,8 @@ type Key struct {
 	ctx   context.Context // of a view; nil means none
 }
 
-// WithContext returns a view of k for APIs that take no context: its Sign, SignMessage, Decrypt and ECDH are bounded by ctx.
+// WithContext returns a view of k for APIs that take no context: its Sign, SignMessage, Decrypt, ECDH and Decapsulate are
+// bounded by ctx.
 // The methods that take a context are bounded by that one alone. k itself is unchanged.
 func (k *Key) WithContext(ctx context.Context) *Key {
 	return &Key{bound: k.bound, seat: k.seat, ctx: ctx}

@@ -158,6 +158,15 @@ func (m *Mount) KeyExchanger(ctx context.Context, nameOrUUID string) (ecdh.KeyEx
 	return k.narrowExchanger()
 }
 
+// Decapsulator returns the key as [Registry.Decapsulator] does, for this mount.
+func (m *Mount) Decapsulator(ctx context.Context, nameOrUUID string) (crypto.Decapsulator, error) {
+	k, err := m.Key(ctx, nameOrUUID)
+	if err != nil {
+		return nil, err
+	}
+	return k.narrowDecapsulator()
+}
+
 // Allowed returns the names of the keys that the mount has a grant for, sorted. Keys that every mount may use are not
 // among them.
 func (m *Mount) Allowed() []string {

@@ -300,3 +300,14 @@ func (r *Registry) KeyExchanger(ctx context.Context, ref namespace.Ref) (ecdh.Ke
 	}
 	return k.narrowExchanger()
 }
+
+// Decapsulator returns the key as a crypto.Decapsulator that has Capabilities and DecapsulateContext of package backend too,
+// but no other operation. The error is that of [Registry.Key]; or it wraps backend.ErrNotPermitted if the entry doesn't
+// allow the usage derive and backend.ErrUnsupported if the key can't decapsulate.
+func (r *Registry) Decapsulator(ctx context.Context, ref namespace.Ref) (crypto.Decapsulator, error) {
+	k, err := r.Key(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return k.narrowDecapsulator()
+}

@@ -148,8 +148,12 @@ func samePublic(a, b crypto.PublicKey) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
 	}
-	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.Equal(b)
+	if k, ok := a.(interface{ Equal(crypto.PublicKey) bool }); ok {
+		return k.Equal(b)
+	}
+	first, err := backend.Fingerprint(a) // keys of crypto/mlkem have no Equal
+	second, err2 := backend.Fingerprint(b)
+	return err == nil && err2 == nil && first == second
 }
 
 // digest returns the hash of message.

@@ -39,6 +39,7 @@ var declared = []backendtest.Key{
 	},
 	{Name: "ed25519", Algorithm: "Ed25519", Signs: []x509.SignatureAlgorithm{x509.PureEd25519}, SignatureContexts: true},
 	{Name: "mldsa", Algorithm: "ML-DSA-44", SignatureContexts: true},
+	{Name: "mlkem", Algorithm: "ML-KEM-768", Decapsulates: true},
 	{Name: "aes", Algorithm: "AES-256", AEAD: true, Wraps: true, Random: true},
 	{Name: "hmac", Algorithm: "HMAC", MACs: []backend.MACAlgorithm{backend.HMACSHA512, backend.HMACSHA256}},
 }
@@ -88,7 +89,7 @@ func config(fault string, kinds ...string) backendtest.Config {
 	}
 	imports := []string{"p256", "hmac"}
 	if len(kinds) == 0 {
-		imports = append(imports, "ed25519", "mldsa", "aes", "rsa")
+		imports = append(imports, "ed25519", "mldsa", "mlkem", "aes", "rsa")
 	}
 	for _, kind := range imports {
 		cfg.Import = append(cfg.Import, backendtest.Import{

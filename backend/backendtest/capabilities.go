@@ -6,6 +6,7 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/mlkem"
 	"crypto/rsa"
 	"slices"
 
@@ -43,7 +44,7 @@ func checkCapabilities(c *checker, k Key, key backend.Key) {
 	}{
 		{backend.UsageSign, len(k.signatures(pub)) > 0},
 		{backend.UsageDecrypt, len(k.OAEP) > 0 || k.AEAD},
-		{backend.UsageDerive, k.Agrees},
+		{backend.UsageDerive, k.Agrees || k.Decapsulates},
 		{backend.UsageMAC, len(k.MACs) > 0},
 		{backend.UsageWrap, k.Wraps},
 		{backend.UsageUnwrap, k.Wraps},
@@ -107,19 +108,27 @@ func checkMethods(c *checker, key backend.Key) {
 			c.Errorf("the key's usages are %s, but %T is no backend.%s", caps.Usages, key, m.name)
 		}
 	}
-	// Rule: a key that can't agree is no ecdh.KeyExchanger, since that is how others see whether it can.
+	// Rule: a key that can't agree is no ecdh.KeyExchanger, since that is how others see whether it can; and likewise for
+	// crypto.Decapsulator.
 	_, agrees := key.(backend.KeyAgreer)
 	_, exchanges := key.(ecdh.KeyExchanger)
-	if want := caps.Usages.Has(backend.UsageDerive); agrees != want || exchanges != want {
+	_, kem := key.Public().(crypto.Encapsulator)
+	if want := caps.Usages.Has(backend.UsageDerive) && !kem; agrees != want || exchanges != want {
 		c.Errorf("the key's usages are %s; that %T is a backend.KeyAgreer is %t, and an ecdh.KeyExchanger %t",
 			caps.Usages, key, agrees, exchanges)
+	}
+	_, decapsulates := key.(backend.Decapsulator)
+	_, opens := key.(crypto.Decapsulator)
+	if want := caps.Usages.Has(backend.UsageDerive) && kem; decapsulates != want || opens != want {
+		c.Errorf("the key's usages are %s and its public key is %T; that %T is a backend.Decapsulator is %t, and a crypto.Decapsulator %t",
+			caps.Usages, key.Public(), key, decapsulates, opens)
 	}
 	if caps.Usages.Has(backend.UsageSign) != (len(caps.Signatures) > 0) {
 		c.Errorf("the key's usages are %s, but its signature algorithms are %v", caps.Usages, caps.Signatures)
 	}
 }
 
-// checkPublic checks that Public returns one of the four types, always the same key, and that ID is set. (Rule: a handle
+// checkPublic checks that Public returns one of the contract's types, always the same key, and that ID is set. (Rule: a handle
 // is bound to one public key; Public makes no call. That it works without a connection is checked after Close.)
 func checkPublic(c *checker, key backend.Key) {
 	if key.ID() == "" {
@@ -127,7 +136,7 @@ func checkPublic(c *checker, key backend.Key) {
 	}
 	pub := key.Public()
 	switch pub := pub.(type) {
-	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, *mldsa.PublicKey:
+	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, *mldsa.PublicKey, *mlkem.EncapsulationKey768, *mlkem.EncapsulationKey1024:
 		if _, err := backend.Fingerprint(pub); err != nil {
 			c.Errorf("Public() is not a key that can be marshalled: %v", err)
 		}

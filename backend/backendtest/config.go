@@ -67,6 +67,8 @@ type Key struct {
 
 	Agrees bool // on secrets with peers on its curve; if false, the key must be no ecdh.KeyExchanger
 
+	Decapsulates bool // is of ML-KEM; if false, the key must be no crypto.Decapsulator
+
 	AEAD   bool
 	MACs   []backend.MACAlgorithm
 	Wraps  bool

@@ -125,6 +125,11 @@ func checkViews(c *checker, k Key, key backend.Key) {
 		c.ok("Decrypt of another view", decrypt(lasting))
 		c.ok("Decrypt of the key itself", decrypt(key))
 	}
+	if k.Decapsulates {
+		ctx, cancel := context.WithCancel(c.Context())
+		defer cancel()
+		checkDecapsulateView(c, backend.WithContext(ctx, key), lasting, key, cancel)
+	}
 	if k.Agrees {
 		ctx, cancel := context.WithCancel(c.Context())
 		defer cancel()

@@ -43,6 +43,15 @@ var faults = []struct {
 	{"agrees-nil-panics", "p384", []string{"Keys/p384/Refused"}},
 	{"agrees-on-other-curves", "p384", []string{"Keys/p384/Refused"}},
 
+	// Decapsulating.
+	{"decapsulates-hashed", "mlkem", []string{"Keys/mlkem/Decapsulate", "Keys/mlkem/Parallel"}},
+	{"decapsulates-in-one-buffer", "mlkem", []string{"Keys/mlkem/Decapsulate"}},
+	{"decapsulates-rejecting", "mlkem", []string{"Keys/mlkem/Decapsulate"}},
+	{"decapsulates-not", "mlkem", []string{"Keys/mlkem/Capabilities", "Keys/mlkem/Decapsulate"}},
+	{"decapsulates-as-another", "mlkem", []string{"Keys/mlkem/Decapsulate"}},
+	{"decapsulates-any-length", "mlkem", []string{"Keys/mlkem/Refused"}},
+	{"decapsulates-without-context", "mlkem", []string{"Keys/mlkem/Context/Ended", "Keys/mlkem/Context/Views"}},
+
 	// Symmetric keys and wrapping.
 	{"nonce-reused", "aes", []string{"Keys/aes/AEAD"}},
 	{"additional-data-ignored", "aes", []string{"Keys/aes/AEAD"}},

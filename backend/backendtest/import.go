@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/hmac"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
@@ -53,7 +54,7 @@ func (c *checker) guard(material any) {
 		raw = m
 	case ed25519.PrivateKey:
 		raw = m.Seed()
-	case *mldsa.PrivateKey:
+	case interface{ Bytes() []byte }: // ML-DSA and ML-KEM: the seed
 		raw = m.Bytes()
 	}
 	if len(raw) >= 8 {
@@ -66,7 +67,8 @@ func (c *checker) guard(material any) {
 func checkImportRefused(c *checker, m backend.Importer, spec Import) {
 	for name, material := range map[string]any{
 		"nil": nil, "a string": "not a key", "a public key": newECDSA(c).Public(),
-		"no bytes": []byte{}, "nil bytes": []byte(nil),
+		"nil *mlkem.DecapsulationKey768": (*mlkem.DecapsulationKey768)(nil),
+		"no bytes":                       []byte{}, "nil bytes": []byte(nil),
 		"nil *rsa.PrivateKey": (*rsa.PrivateKey)(nil), "nil *ecdsa.PrivateKey": (*ecdsa.PrivateKey)(nil),
 		"nil *mldsa.PrivateKey": (*mldsa.PrivateKey)(nil), "nil ed25519.PrivateKey": ed25519.PrivateKey(nil),
 		"a short ed25519.PrivateKey": ed25519.PrivateKey{1, 2, 3}, "an empty *ecdsa.PrivateKey": new(ecdsa.PrivateKey),
@@ -104,6 +106,12 @@ func checkMaterial(c *checker, key backend.Key, material any) {
 	c.Helper()
 	if s, ok := material.(interface{ Public() crypto.PublicKey }); ok {
 		if !samePublic(key.Public(), s.Public()) {
+			c.Error("the imported key has another public key than its material")
+		}
+		return
+	}
+	if d, ok := material.(crypto.Decapsulator); ok {
+		if !samePublic(key.Public(), d.Encapsulator()) {
 			c.Error("the imported key has another public key than its material")
 		}
 		return
@@ -165,6 +173,10 @@ func sibling(c *checker, material any) any {
 		_, key, err = ed25519.GenerateKey(rand.Reader)
 	case *mldsa.PrivateKey:
 		key, err = mldsa.GenerateKey(m.PublicKey().Parameters())
+	case *mlkem.DecapsulationKey768:
+		key, err = mlkem.GenerateKey768()
+	case *mlkem.DecapsulationKey1024:
+		key, err = mlkem.GenerateKey1024()
 	case []byte:
 		key = random(len(m))
 	default:

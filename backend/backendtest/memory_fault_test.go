@@ -46,6 +46,14 @@ func (m *memory) spoil(key backend.Key) backend.Key {
 		if k, ok := key.(agreeKey); ok {
 			return badAgreer{k, m}
 		}
+	case "decapsulates-not":
+		if k, ok := key.(kemKey); ok {
+			return k.Handle
+		}
+	case "decapsulates-as-another", "decapsulates-any-length", "decapsulates-without-context":
+		if k, ok := key.(kemKey); ok {
+			return badDecapsulator{k, m}
+		}
 	case "decryption-reason", "mgf-ignored", "pkcs1-decrypted", "decryption-output":
 		if k, ok := key.(rsaKey); ok {
 			return badDecrypter{k, m, m.fault}

@@ -10,6 +10,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/hmac"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha512"
@@ -24,7 +25,8 @@ import (
 	"github.com/managedkeys/managedkeys/backend"
 )
 
-// material makes a key: "rsa", "pss" (RSA with limits), "p256", "p384", "secp256k1", "ed25519", "mldsa", "aes" or "hmac".
+// material makes a key: "rsa", "pss" (RSA with limits), "p256", "p384", "secp256k1", "ed25519", "mldsa",
+// "mlkem", "aes" or "hmac".
 func material(kind string) any {
 	var key any
 	var err error
@@ -41,6 +43,8 @@ func material(kind string) any {
 		_, key, err = ed25519.GenerateKey(rand.Reader)
 	case "mldsa":
 		key, err = mldsa.GenerateKey(mldsa.MLDSA44())
+	case "mlkem":
+		key, err = mlkem.GenerateKey768()
 	case "aes", "hmac":
 		raw := make([]byte, 32)
 		_, err = rand.Read(raw)
@@ -65,6 +69,8 @@ func fits(secret any, kind string) bool {
 		return kind == "ed25519" && len(secret) == ed25519.PrivateKeySize
 	case *mldsa.PrivateKey:
 		return kind == "mldsa" && secret != nil
+	case *mlkem.DecapsulationKey768:
+		return kind == "mlkem" && secret != nil
 	case []byte:
 		return (kind == "aes" || kind == "hmac") && len(secret) == 32
 	}
@@ -121,6 +127,9 @@ func (m *memory) key(e *entry) backend.Key {
 	if s, ok := e.secret.(crypto.Signer); ok {
 		pub = s.Public()
 	}
+	if d, ok := e.secret.(crypto.Decapsulator); ok {
+		pub = d.Encapsulator()
+	}
 	h := backend.NewHandle(backend.HandleConfig{
 		ID: id, Public: pub, Capabilities: m.capabilities(e), Mode: backend.CallLocal, Gate: &m.gate,
 	})
@@ -136,6 +145,8 @@ func (m *memory) key(e *entry) backend.Key {
 		return m.spoil(rsaKey{h, sign, m.decrypting(h, e), m.wrappingRSA(h, e)})
 	case "pss":
 		return m.spoil(pssKey{h, sign, m.decrypting(h, e)})
+	case "mlkem":
+		return m.spoil(kemKey{h, m.decapsulating(h, e)})
 	case "aes":
 		return m.spoil(m.aes(h, e))
 	case "hmac":
@@ -180,6 +191,8 @@ func (m *memory) capabilities(e *entry) backend.Capabilities {
 	case "mldsa":
 		add(backend.MLDSA, 0, 0)
 		c.SignatureContexts = true
+	case "mlkem":
+		c.Algorithm, c.Usages = "ML-KEM-768", backend.UsageDerive
 	case "aes":
 		c.Algorithm, c.MaxRandom, c.MaxPlaintext = "AES-256", 1024, 2000
 		c.Usages = backend.UsageEncrypt | backend.UsageDecrypt | backend.UsageWrap | backend.UsageUnwrap |

@@ -49,6 +49,9 @@ func operations(c *checker, key backend.Key) []operation {
 	if a, ok := key.(backend.KeyAgreer); ok && caps.Usages.Has(backend.UsageDerive) {
 		ops = append(ops, agreeing(c, a)...)
 	}
+	if d, ok := key.(backend.Decapsulator); ok && caps.Usages.Has(backend.UsageDerive) {
+		ops = append(ops, decapsulating(c, d)...)
+	}
 	if s, ok := key.(backend.AEAD); ok && caps.Usages.Has(backend.UsageEncrypt|backend.UsageDecrypt) {
 		ops = append(ops, sealing(c, s)...)
 	}

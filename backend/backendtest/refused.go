@@ -50,6 +50,9 @@ func refusals(c *checker, k Key, key backend.Key) []refusal {
 	if a, ok := key.(backend.KeyAgreer); ok && k.Agrees {
 		all = append(all, agreeRefusals(c, a)...)
 	}
+	if d, ok := key.(backend.Decapsulator); ok && k.Decapsulates {
+		all = append(all, decapsulateRefusals(c, d)...)
+	}
 	return all
 }
 

@@ -53,6 +53,7 @@ func checkKey(c *checker, b backend.Backend, k Key) {
 		{"TLS", checkTLS},
 		{"Decrypt", checkDecrypt},
 		{"Agree", checkAgree},
+		{"Decapsulate", checkDecapsulate},
 		{"AEAD", checkAEAD},
 		{"MAC", checkMAC},
 		{"Random", checkRandom},

@@ -50,6 +50,8 @@ func (e *entry) capabilities() backend.Capabilities {
 		caps.Usages |= backend.UsageSign | backend.UsageVerify
 		caps.Signatures = []backend.SignatureAlgorithm{{Scheme: backend.MLDSA}}
 		caps.SignatureContexts = true
+	case MLKEM:
+		caps.Usages |= backend.UsageDerive
 	case AES:
 		caps.Usages |= backend.UsageEncrypt | backend.UsageDecrypt | backend.UsageWrap | backend.UsageUnwrap
 	case HMAC:

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -46,6 +47,8 @@ var (
 		{Params: Params{KeyType: MLDSA, ParameterSet: 44}, Algorithm: "ML-DSA-44", SignatureContexts: true},
 		{Params: Params{KeyType: MLDSA, ParameterSet: 65}, Algorithm: "ML-DSA-65", SignatureContexts: true},
 		{Params: Params{KeyType: MLDSA, ParameterSet: 87}, Algorithm: "ML-DSA-87", SignatureContexts: true},
+		{Params: Params{KeyType: MLKEM, ParameterSet: 768}, Algorithm: "ML-KEM-768", Decapsulates: true},
+		{Params: Params{KeyType: MLKEM, ParameterSet: 1024}, Algorithm: "ML-KEM-1024", Decapsulates: true},
 		{Params: Params{KeyType: AES, KeyBits: 128}, Algorithm: "AES-128", AEAD: true, Wraps: true},
 		{Params: Params{KeyType: AES, KeyBits: 256}, Algorithm: "AES-256", AEAD: true, Wraps: true},
 		{Params: Params{KeyType: HMAC, KeyBits: 256}, Algorithm: "HMAC", MACs: testMACs},
@@ -100,6 +103,7 @@ func conformance(tb testing.TB, first *Backend, another func(testing.TB) backend
 	imported(Params{KeyType: ECDSA, Curve: P521}, must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)))
 	imported(Params{KeyType: Ed25519}, ed25519.NewKeyFromSeed(randomBytes(32)))
 	imported(Params{KeyType: MLDSA, ParameterSet: 65}, must(mldsa.GenerateKey(mldsa.MLDSA65())))
+	imported(Params{KeyType: MLKEM, ParameterSet: 768}, must(mlkem.GenerateKey768()))
 	imported(Params{KeyType: AES, KeyBits: 256}, randomBytes(32))
 	imported(Params{KeyType: HMAC, KeyBits: 256}, randomBytes(32))
 	return cfg

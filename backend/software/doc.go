@@ -14,6 +14,7 @@
 //	ECDSA    P-256, P-384, P-521; agrees on secrets (ECDH), too
 //	ED25519  signs messages, with a context string if there is one; no Ed25519ph
 //	ML-DSA   44, 65, 87; signs messages, with a context string if there is one
+//	ML-KEM   768, 1024; decapsulates (FIPS 203)
 //	AES      128, 256 bits; AES-GCM; wraps 16 to 8192 bytes with AES-KWP (RFC 5649)
 //	HMAC     256 to 4096 bits in whole bytes; with SHA-1, SHA-2 and SHA-3
 //

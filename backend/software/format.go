@@ -200,13 +200,18 @@ type storedKey struct {
 	Name     string  `json:"name"`
 	ID       string  `json:"id"` // entry.serial
 	Type     KeyType `json:"type"`
-	Material []byte  `json:"material"` // material.secret
+	Set      int     `json:"parameter_set,omitempty"` // of ML-KEM, whose seed doesn't tell
+	Material []byte  `json:"material"`                // material.secret
 }
 
 func marshalKeys(entries map[string]*entry) []byte {
 	p := payload{Keys: []storedKey{}}
 	for name, e := range entries {
-		p.Keys = append(p.Keys, storedKey{name, e.serial, e.kind.KeyType, e.material.Load().secret})
+		k := storedKey{Name: name, ID: e.serial, Type: e.kind.KeyType, Material: e.material.Load().secret}
+		if k.Type == MLKEM {
+			k.Set = e.kind.ParameterSet
+		}
+		p.Keys = append(p.Keys, k)
 	}
 	slices.SortFunc(p.Keys, func(a, b storedKey) int { return cmp.Compare(a.Name, b.Name) })
 	data, err := json.Marshal(p)
@@ -244,9 +249,12 @@ func unmarshalKeys(data []byte) (map[string]*entry, error) {
 		}
 		var m *material
 		var err error
-		if k.Type == AES || k.Type == HMAC {
+		switch k.Type {
+		case AES, HMAC:
 			m, err = symmetricMaterial(k.Type, k.Material)
-		} else {
+		case MLKEM:
+			m, err = kemMaterial(k.Set, k.Material)
+		default:
 			m, err = privateMaterial(k.Material)
 		}
 		switch {

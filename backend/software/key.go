@@ -94,6 +94,11 @@ type (
 		backend.SignOps
 		backend.RandomOps
 	}
+	kemKey struct {
+		*backend.Handle
+		backend.DecapsulateOps
+		backend.RandomOps
+	}
 	aesKey struct {
 		*backend.Handle
 		backend.AEADOps
@@ -122,6 +127,8 @@ func (e *entry) open(gate *backend.Gate) backend.Key {
 		return &rsaKey{h, h.Signing(e.sign), h.Decrypting(e.decryptOAEP), h.Wrapping(e.wrapRSA, e.unwrapRSA), random}
 	case ECDSA:
 		return &ecdsaKey{h, h.Signing(e.sign), h.Agreeing(e.agree), random}
+	case MLKEM:
+		return &kemKey{h, h.Decapsulating(e.decapsulate), random}
 	case AES:
 		return &aesKey{h, h.AEAD(e.seal, e.unseal), h.Wrapping(e.wrapAES, e.unwrapAES), random}
 	case HMAC:
@@ -166,6 +173,18 @@ func (e *entry) agree(_ context.Context, peer *ecdh.PublicKey) ([]byte, error) {
 		return nil, fmt.Errorf("software: agree with key %q: %w: %w", e.id(), backend.ErrInvalidParams, err)
 	}
 	return secret, nil
+}
+
+func (e *entry) decapsulate(_ context.Context, ciphertext []byte) ([]byte, error) {
+	m, err := e.use()
+	if err != nil {
+		return nil, err
+	}
+	shared, err := m.opens.Decapsulate(ciphertext)
+	if err != nil {
+		return nil, backend.ErrDecryption
+	}
+	return shared, nil
 }
 
 func (e *entry) decryptOAEP(_ context.Context, req backend.DecryptRequest) ([]byte, error) {

@@ -9,6 +9,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
@@ -24,13 +25,14 @@ import (
 
 // material is one private or secret key in the form in which it is used.
 type material struct {
-	kind   Params           // type and size; no name, no store
-	secret []byte           // PKCS #8, or the symmetric key itself
-	signer crypto.Signer    // nil if the key is symmetric
-	public crypto.PublicKey // nil if the key is symmetric
-	agrees *ecdh.PrivateKey // signer again; nil unless it is of ECDSA
-	gcm    cipher.AEAD      // of AES
-	kwp    *kwp.KWP         // of AES
+	kind   Params              // type and size; no name, no store
+	secret []byte              // PKCS #8; the seed of ML-KEM (FIPS 203, Section 7.1: d ‖ z); or the symmetric key itself
+	signer crypto.Signer       // nil if the key doesn't sign
+	public crypto.PublicKey    // nil if the key is symmetric
+	agrees *ecdh.PrivateKey    // signer again; nil unless it is of ECDSA
+	opens  crypto.Decapsulator // of ML-KEM
+	gcm    cipher.AEAD         // of AES
+	kwp    *kwp.KWP            // of AES
 }
 
 // wipe overwrites what can be reached of the key. Nothing may use m afterwards.
@@ -39,7 +41,7 @@ func (m *material) wipe() {
 	if key, ok := m.signer.(ed25519.PrivateKey); ok {
 		clear(key)
 	}
-	m.signer, m.agrees, m.gcm, m.kwp = nil, nil, nil, nil
+	m.signer, m.agrees, m.opens, m.gcm, m.kwp = nil, nil, nil, nil, nil
 }
 
 // generateMaterial makes the key that p, which is complete, describes. RSA is made by newRSA.
@@ -55,6 +57,10 @@ func generateMaterial(p Params, newRSA func(bits int) (*rsa.PrivateKey, error)) 
 		_, key, err = ed25519.GenerateKey(rand.Reader)
 	case MLDSA:
 		key, err = mldsa.GenerateKey(map[int]mldsa.Parameters{44: mldsa.MLDSA44(), 65: mldsa.MLDSA65(), 87: mldsa.MLDSA87()}[p.ParameterSet])
+	case MLKEM:
+		seed := make([]byte, mlkem.SeedSize)
+		rand.Read(seed)
+		return kemMaterial(p.ParameterSet, seed)
 	default:
 		secret := make([]byte, p.KeyBits/8)
 		rand.Read(secret)
@@ -73,8 +79,19 @@ func generateMaterial(p Params, newRSA func(bits int) (*rsa.PrivateKey, error)) 
 // importMaterial copies a key that the program handed in and checks that it is sound. t decides what a []byte is. The
 // error wraps ErrInvalidParams or ErrUnsupported and never shows the key.
 func importMaterial(t KeyType, key any) (*material, error) {
-	if secret, ok := key.([]byte); ok {
-		return symmetricMaterial(t, bytes.Clone(secret))
+	switch k := key.(type) {
+	case []byte:
+		return symmetricMaterial(t, bytes.Clone(k))
+	case *mlkem.DecapsulationKey768:
+		if k == nil {
+			return nil, unsound(key, errors.New("it is nil"))
+		}
+		return kemMaterial(768, k.Bytes())
+	case *mlkem.DecapsulationKey1024:
+		if k == nil {
+			return nil, unsound(key, errors.New("it is nil"))
+		}
+		return kemMaterial(1024, k.Bytes())
 	}
 	der, public, err := marshalImport(key)
 	if err != nil {
@@ -129,7 +146,7 @@ func marshalImport(key any) (der []byte, public crypto.PublicKey, err error) {
 		public = k.Public()
 	default:
 		return nil, nil, fmt.Errorf("software: import: got %T; it takes *rsa.PrivateKey, *ecdsa.PrivateKey, "+
-			"ed25519.PrivateKey, *mldsa.PrivateKey or []byte: %w", key, backend.ErrUnsupported)
+			"ed25519.PrivateKey, *mldsa.PrivateKey, *mlkem.DecapsulationKey768, *mlkem.DecapsulationKey1024 or []byte: %w", key, backend.ErrUnsupported)
 	}
 	der, err = mldsax509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -209,6 +226,30 @@ func curveName(c elliptic.Curve) (Curve, error) {
 		return P521, nil
 	}
 	return "", fmt.Errorf("software: curve: got %.40q; it takes %s: %w", c.Params().Name, list(curves), backend.ErrUnsupported)
+}
+
+// kemMaterial takes the seed of an ML-KEM key. It keeps seed.
+func kemMaterial(set int, seed []byte) (*material, error) {
+	m := &material{kind: Params{KeyType: MLKEM, ParameterSet: set}, secret: seed}
+	var err error
+	switch set {
+	case 768:
+		var key *mlkem.DecapsulationKey768
+		if key, err = mlkem.NewDecapsulationKey768(seed); err == nil {
+			m.opens, m.public = key, key.EncapsulationKey()
+		}
+	case 1024:
+		var key *mlkem.DecapsulationKey1024
+		if key, err = mlkem.NewDecapsulationKey1024(seed); err == nil {
+			m.opens, m.public = key, key.EncapsulationKey()
+		}
+	default:
+		err = fmt.Errorf("parameter_set: got %d; it takes %s", set, setsTaken[MLKEM])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("software: ML-KEM key: %w: %w", backend.ErrInvalidParams, err)
+	}
+	return m, nil
 }
 
 // symmetricMaterial takes an AES or HMAC key. It keeps secret.

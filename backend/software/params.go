@@ -23,6 +23,7 @@ const (
 	ECDSA   KeyType = "ECDSA"
 	Ed25519 KeyType = "ED25519"
 	MLDSA   KeyType = "ML-DSA"
+	MLKEM   KeyType = "ML-KEM"
 	AES     KeyType = "AES"
 	HMAC    KeyType = "HMAC"
 )
@@ -39,7 +40,7 @@ const (
 )
 
 var (
-	keyTypes = []KeyType{RSA, ECDSA, Ed25519, MLDSA, AES, HMAC}
+	keyTypes = []KeyType{RSA, ECDSA, Ed25519, MLDSA, MLKEM, AES, HMAC}
 	curves   = []Curve{P256, P384, P521}
 )
 
@@ -55,7 +56,7 @@ type Params struct {
 	KeyType      KeyType `json:"key_type,omitempty"`
 	KeyBits      int     `json:"key_bits,omitempty"`      // RSA: 2048, 3072, 4096; AES: 128, 256; HMAC: 256 to 4096, a multiple of 8
 	Curve        Curve   `json:"curve,omitempty"`         // ECDSA
-	ParameterSet int     `json:"parameter_set,omitempty"` // ML-DSA: 44, 65, 87 (FIPS 204, Section 4)
+	ParameterSet int     `json:"parameter_set,omitempty"` // ML-DSA: 44, 65, 87 (FIPS 204, Section 4); ML-KEM: 768, 1024 (FIPS 203, Section 8)
 
 	// Store is the name of the store that the key is meant to be in (see Options). If it is set, a Backend with another
 	// store refuses the parameters.
@@ -79,11 +80,17 @@ func (p Params) Validate() error {
 	if p.Curve != "" && (p.KeyType != ECDSA || !slices.Contains(curves, p.Curve)) {
 		return p.refuse("curve", fmt.Sprintf("%.40q", string(p.Curve)), map[KeyType]string{ECDSA: list(curves)}[p.KeyType])
 	}
-	if p.ParameterSet != 0 && (p.KeyType != MLDSA || !slices.Contains([]int{44, 65, 87}, p.ParameterSet)) {
-		return p.refuse("parameter_set", fmt.Sprint(p.ParameterSet), map[KeyType]string{MLDSA: "44, 65, 87"}[p.KeyType])
+	if p.ParameterSet != 0 && !slices.Contains(parameterSets[p.KeyType], p.ParameterSet) {
+		return p.refuse("parameter_set", fmt.Sprint(p.ParameterSet), setsTaken[p.KeyType])
 	}
 	return nil
 }
+
+// parameterSets are those of the key types that have some, and setsTaken says so for people.
+var (
+	parameterSets = map[KeyType][]int{MLDSA: {44, 65, 87}, MLKEM: {768, 1024}}
+	setsTaken     = map[KeyType]string{MLDSA: "44, 65, 87", MLKEM: "768, 1024"}
+)
 
 // bitsTaken says for people what validBits checks.
 var bitsTaken = map[KeyType]string{RSA: "2048, 3072, 4096", AES: "128, 256", HMAC: "256 to 4096 in multiples of 8"}
@@ -122,8 +129,8 @@ func (p Params) complete() error {
 		field, taken = "key_bits", bitsTaken[p.KeyType]
 	case p.KeyType == ECDSA && p.Curve == "":
 		field, taken = "curve", list(curves)
-	case p.KeyType == MLDSA && p.ParameterSet == 0:
-		field, taken = "parameter_set", "44, 65, 87"
+	case setsTaken[p.KeyType] != "" && p.ParameterSet == 0:
+		field, taken = "parameter_set", setsTaken[p.KeyType]
 	default:
 		return nil
 	}

@@ -53,7 +53,7 @@ func TestParamsValidate(t *testing.T) {
 		{"delete in name", Params{KeyName: "a\x7f"}, []string{"key_name", `"a\x7f"`}},
 		{"non-ASCII name", Params{KeyName: "schlüssel"}, []string{"key_name", "schlüssel"}},
 		{"invalid UTF-8 name", Params{KeyName: "a\xff"}, []string{"key_name", `"a\xff"`}},
-		{"unknown type", Params{KeyName: "k", KeyType: "DSA"}, []string{"key_type", `"DSA"`, "RSA, ECDSA, ED25519, ML-DSA, AES, HMAC"}},
+		{"unknown type", Params{KeyName: "k", KeyType: "DSA"}, []string{"key_type", `"DSA"`, "RSA, ECDSA, ED25519, ML-DSA, ML-KEM, AES, HMAC"}},
 		{"long unknown type", Params{KeyName: "k", KeyType: KeyType(strings.Repeat("x", 1000))}, []string{"key_type"}},
 		{"lower-case type", Params{KeyName: "k", KeyType: "rsa"}, []string{"key_type", `"rsa"`}},
 		{"bits alone", Params{KeyName: "k", KeyBits: 2048}, []string{"key_bits", "2048", "key_type"}},

@@ -28,6 +28,7 @@ const (
 	rowECDH     = "ECDH"
 	rowEd25519  = "Ed25519"
 	rowMLDSA    = "ML-DSA-44, 65, 87"
+	rowMLKEM    = "ML-KEM decapsulation"
 	rowGCM      = "AES-GCM"
 	rowCMAC     = "AES-CMAC"
 	rowHMAC     = "HMAC"
@@ -40,7 +41,7 @@ const (
 
 // rows is their order.
 var rows = []string{
-	rowPKCS1, rowPSS, rowOAEP, rowECDSA, rowOther, rowECDH, rowEd25519, rowMLDSA,
+	rowPKCS1, rowPSS, rowOAEP, rowECDSA, rowOther, rowECDH, rowEd25519, rowMLDSA, rowMLKEM,
 	rowGCM, rowCMAC, rowHMAC, rowWrap, rowRandom, rowGenerate, rowImport, rowList,
 }
 
@@ -66,6 +67,9 @@ func softwareColumn(t *testing.T) column {
 	keys = append(keys, generate(software.Params{KeyType: software.Ed25519}))
 	for _, set := range []int{44, 65, 87} {
 		keys = append(keys, generate(software.Params{KeyType: software.MLDSA, ParameterSet: set}))
+	}
+	for _, set := range []int{768, 1024} {
+		keys = append(keys, generate(software.Params{KeyType: software.MLKEM, ParameterSet: set}))
 	}
 	keys = append(keys, generate(software.Params{KeyType: software.AES, KeyBits: 256}), generate(software.Params{KeyType: software.HMAC, KeyBits: 256}))
 	return columnOf(t, "software", b, keys, software.Params{KeyName: "imported"})
@@ -136,6 +140,9 @@ func columnOf(t *testing.T, name string, b backend.Backend, keys []backend.Key, 
 		if _, ok := caps.Signature(backend.MLDSA, 0); ok {
 			sets++
 			c.cells[rowMLDSA] = "yes"
+		}
+		if _, ok := key.(backend.Decapsulator); ok {
+			add(rowMLKEM, strings.TrimPrefix(caps.Algorithm, "ML-KEM-"))
 		}
 		if _, ok := key.(backend.AEAD); ok {
 			c.cells[rowGCM] = "yes"
