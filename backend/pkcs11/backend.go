@@ -56,10 +56,11 @@ type refusals struct {
 }
 
 var (
-	_ backend.Generator = (*Backend)(nil)
-	_ backend.Importer  = (*Backend)(nil)
-	_ backend.Lister    = (*Backend)(nil)
-	_ backend.Pinger    = (*Backend)(nil)
+	_ backend.Generator     = (*Backend)(nil)
+	_ backend.Importer      = (*Backend)(nil)
+	_ backend.Lister        = (*Backend)(nil)
+	_ backend.Pinger        = (*Backend)(nil)
+	_ backend.ParamsDecoder = (*Backend)(nil)
 )
 
 // New returns a backend over the modules of the libraries, of which there must be at least one. It looks at each file,
@@ -100,6 +101,11 @@ func newBackend(libraries []library) *Backend {
 
 // Type implements backend.Backend.
 func (*Backend) Type() string { return Type }
+
+// DecodeParams implements backend.ParamsDecoder.
+func (*Backend) DecodeParams(data []byte) (backend.Params, error) {
+	return backend.DecodeParams[Params](data)
+}
 
 // Open implements backend.Backend. Opening makes a trial signature or decryption, to prove that the private key belongs
 // to the public key that the token shows for it.

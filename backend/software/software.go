@@ -35,7 +35,8 @@ type Options struct {
 }
 
 // Backend keeps keys in this process's memory, and in a file if it comes from [OpenFile]. It implements
-// [backend.Backend], [backend.Generator], [backend.Importer], [backend.Lister] and [backend.Pinger].
+// [backend.Backend], [backend.Generator], [backend.Importer], [backend.Lister], [backend.Pinger] and
+// [backend.ParamsDecoder].
 //
 // All methods are safe for concurrent use.
 type Backend struct {
@@ -49,10 +50,11 @@ type Backend struct {
 }
 
 var (
-	_ backend.Generator = (*Backend)(nil)
-	_ backend.Importer  = (*Backend)(nil)
-	_ backend.Lister    = (*Backend)(nil)
-	_ backend.Pinger    = (*Backend)(nil)
+	_ backend.Generator     = (*Backend)(nil)
+	_ backend.Importer      = (*Backend)(nil)
+	_ backend.Lister        = (*Backend)(nil)
+	_ backend.Pinger        = (*Backend)(nil)
+	_ backend.ParamsDecoder = (*Backend)(nil)
 )
 
 // New returns an empty Backend that keeps its keys in memory only: they are gone when it is closed. opts may be nil.
@@ -92,6 +94,11 @@ func (b *Backend) Share() *Backend {
 
 // Type implements [backend.Backend]; it returns "software".
 func (b *Backend) Type() string { return Type }
+
+// DecodeParams implements [backend.ParamsDecoder].
+func (*Backend) DecodeParams(data []byte) (backend.Params, error) {
+	return backend.DecodeParams[Params](data)
+}
 
 // String returns the backend type and the name of the store.
 func (b *Backend) String() string { return fmt.Sprintf("%s store %q", Type, b.name) }

@@ -1,0 +1,172 @@
+package backend
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ParamsDecoder is a Backend that can read parameters of its keys from JSON, as the managed-keys API and stores of entries
+// have them.
+type ParamsDecoder interface {
+	Backend
+
+	// DecodeParams returns what [DecodeParams] returns for the backend's own type of parameters.
+	DecodeParams(data []byte) (Params, error)
+}
+
+// maxParams is the size of the longest object that DecodeParams reads, in bytes.
+const maxParams = 64 << 10
+
+// DecodeParams reads a JSON object whose members are the fields of T, a struct, by their JSON names. It is strict: members
+// that T doesn't have, that appear twice or that are spelt in another case are refused, and so is null. As in the
+// managed-keys API, integers and booleans may be strings: "2048", "true".
+//
+// The result is validated. The error wraps [ErrInvalidParams] and names the field, what it got (unless it is secret) and
+// what it takes.
+func DecodeParams[T Params](data []byte) (T, error) {
+	var params T
+	members, err := readObject(data)
+	if err != nil {
+		return params, fmt.Errorf("backend: params: %w: %w", ErrInvalidParams, err)
+	}
+	fields := fieldsOf(reflect.ValueOf(&params).Elem())
+	for _, m := range members {
+		field, ok := fields[m.name]
+		if !ok {
+			return params, fmt.Errorf("backend: params: unknown field %.40q; backend %q takes %s: %w", m.name, params.BackendType(),
+				strings.Join(slices.Sorted(maps.Keys(fields)), ", "), ErrInvalidParams)
+		}
+		if err := setField(field, m.value); err != nil {
+			return params, fmt.Errorf("backend: params: %s: %w: %w", m.name, ErrInvalidParams, err)
+		}
+	}
+	return params, params.Validate()
+}
+
+// member is one of a JSON object.
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+func readObject(data []byte) ([]member, error) {
+	if len(data) > maxParams {
+		return nil, fmt.Errorf("got %d bytes; it takes at most %d", len(data), maxParams)
+	}
+	// The decoder's own errors are left out: they can quote a secret.
+	malformed := errors.New("it takes one JSON object")
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, malformed
+	}
+	var members []member
+	for dec.More() {
+		t, err := dec.Token()
+		name, ok := t.(string)
+		if err != nil || !ok {
+			return nil, malformed
+		}
+		if slices.ContainsFunc(members, func(m member) bool { return m.name == name }) {
+			return nil, fmt.Errorf("field %.40q is given twice", name)
+		}
+		m := member{name: name}
+		if err := dec.Decode(&m.value); err != nil {
+			return nil, malformed
+		}
+		members = append(members, m)
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, malformed
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, malformed
+	}
+	return members, nil
+}
+
+// fieldsOf returns the fields of a struct by their JSON names.
+func fieldsOf(v reflect.Value) map[string]reflect.Value {
+	fields := make(map[string]reflect.Value)
+	for field, value := range v.Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); field.IsExported() && name != "" && name != "-" {
+			fields[name] = value
+		}
+	}
+	return fields
+}
+
+// setField sets a field to a JSON value. The error never shows the value of a Secret.
+func setField(field reflect.Value, value json.RawMessage) error {
+	takes := map[reflect.Kind]string{reflect.Bool: "true or false", reflect.Int: "a whole number", reflect.String: "a string"}[field.Kind()]
+	refuse := func() error {
+		if takes == "" {
+			takes = field.Type().String()
+		}
+		if field.Type() == reflect.TypeFor[Secret]() {
+			return fmt.Errorf("it takes %s", takes)
+		}
+		return fmt.Errorf("got %.60s; it takes %s", value, takes)
+	}
+	if string(value) == "null" {
+		return refuse()
+	}
+	custom := false // the type has a form of its own
+	switch field.Addr().Interface().(type) {
+	case json.Unmarshaler, encoding.TextUnmarshaler:
+		custom = true
+	}
+	var text string
+	if !custom && field.Kind() != reflect.String && json.Unmarshal(value, &text) == nil {
+		switch field.Kind() {
+		case reflect.Bool:
+			if text != "true" && text != "false" {
+				return refuse()
+			}
+			value = json.RawMessage(text)
+		case reflect.Int:
+			n, err := strconv.Atoi(text)
+			if err != nil {
+				return refuse()
+			}
+			value = strconv.AppendInt(nil, int64(n), 10)
+		}
+	}
+	err := json.Unmarshal(value, field.Addr().Interface())
+	if err == nil {
+		return nil
+	}
+	if _, mismatch := errors.AsType[*json.UnmarshalTypeError](err); custom && !mismatch {
+		return err // the type knows best what it takes
+	}
+	return refuse()
+}
+
+// EncodeParams returns params as the JSON object that [DecodeParams] reads, with secrets as they are. It is for storage that
+// is sealed; everywhere else, json.Marshal shows them as "redacted". params must be a struct.
+func EncodeParams(params Params) ([]byte, error) {
+	v := reflect.ValueOf(params)
+	if v.Kind() != reflect.Struct {
+		return nil, fmt.Errorf("backend: params are %T, not a struct: %w", params, ErrInvalidParams)
+	}
+	members := make(map[string]any)
+	for name, field := range fieldsOf(v) {
+		if field.IsZero() {
+			continue
+		}
+		if s, ok := field.Interface().(Secret); ok {
+			members[name] = string(s)
+		} else {
+			members[name] = field.Interface()
+		}
+	}
+	return json.Marshal(members)
+}
