@@ -150,9 +150,20 @@ func setField(field reflect.Value, value json.RawMessage) error {
 	return refuse()
 }
 
+// ParamsEncoder is a type of Params that has other parameters in it, which [EncodeParams] can't see.
+type ParamsEncoder interface {
+	Params
+
+	// EncodeParams returns what [EncodeParams] is to return.
+	EncodeParams() ([]byte, error)
+}
+
 // EncodeParams returns params as the JSON object that [DecodeParams] reads, with secrets as they are. It is for storage that
-// is sealed; everywhere else, json.Marshal shows them as "redacted". params must be a struct.
+// is sealed; everywhere else, json.Marshal shows them as "redacted". params must be a struct or a ParamsEncoder.
 func EncodeParams(params Params) ([]byte, error) {
+	if e, ok := params.(ParamsEncoder); ok {
+		return e.EncodeParams()
+	}
 	v := reflect.ValueOf(params)
 	if v.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("backend: params are %T, not a struct: %w", params, ErrInvalidParams)
