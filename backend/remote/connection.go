@@ -41,7 +41,7 @@ type Connection struct {
 	executor failsafe.Executor[any]
 	breaker  circuitbreaker.CircuitBreaker[any]
 	pacer    *pacer
-	slots    chan struct{}         // holds a token for each request in flight; nil if there is no bound
+	slots    chan struct{}         // holds a token for each request in flight
 	lastDown atomic.Pointer[error] // the failure that the breaker counted last
 	retries  atomic.Int64
 }
@@ -49,9 +49,9 @@ type Connection struct {
 // NewConnection returns a Connection. name begins its errors: the backend's type. classify is called with each error that
 // a function given to [Do] returns, unless that wraps the context's. opts come from [Options.WithDefaults].
 func NewConnection(name string, opts Options, classify func(error) Verdict) *Connection {
-	c := &Connection{name: name, opts: opts, classify: classify, pacer: newPacer(opts.ConnectionRate)}
-	if opts.MaxInFlight > 0 {
-		c.slots = make(chan struct{}, opts.MaxInFlight)
+	c := &Connection{
+		name: name, opts: opts, classify: classify, pacer: newPacer(opts.ConnectionRate),
+		slots: make(chan struct{}, opts.MaxInFlight),
 	}
 	c.breaker = circuitbreaker.NewBuilder[any]().
 		HandleIf(func(_ any, err error) bool { f, ok := err.(*failure); return ok && f.down }).
@@ -186,9 +186,7 @@ func attempt[T any](ctx context.Context, c *Connection, call Call, n int, fn fun
 	if err := c.admit(ctx, call); err != nil {
 		return &failure{Verdict: Verdict{Err: err}}
 	}
-	if c.slots != nil {
-		defer func() { <-c.slots }()
-	}
+	defer func() { <-c.slots }()
 	began := time.Now()
 	inner, cancel := context.WithTimeout(ctx, c.opts.AttemptTimeout)
 	defer cancel()
@@ -254,9 +252,6 @@ func (c *Connection) admit(ctx context.Context, call Call) error {
 	}
 	if err := c.pacer.wait(ctx); err != nil {
 		return err
-	}
-	if c.slots == nil {
-		return nil
 	}
 	select {
 	case c.slots <- struct{}{}:

@@ -13,6 +13,7 @@ const (
 	DefaultAttemptTimeout = 10 * time.Second
 	DefaultMaxAttempts    = 4
 	DefaultRetryBudget    = 0.2
+	DefaultMaxInFlight    = 256
 )
 
 // Options say how a backend deals with its service. The zero value is fine, and so is nil.
@@ -37,7 +38,8 @@ type Options struct {
 	// to wait for their turn leave as soon as their context ends, and at once if their turn comes after its deadline.
 	ConnectionRate, KeyRate Rate
 
-	// MaxInFlight bounds the requests of a connection that run at once; 0 means that there is no bound.
+	// MaxInFlight bounds the requests of a connection that run at once; DefaultMaxInFlight if 0. Thousands at once would
+	// each take a connection over the network, and then fail together.
 	MaxInFlight int
 
 	// TrustSignatures switches off that each signature is verified with the pinned public key before it leaves.
@@ -61,6 +63,7 @@ func (o *Options) WithDefaults() (Options, error) {
 	setDefault(&out.AttemptTimeout, DefaultAttemptTimeout)
 	setDefault(&out.MaxAttempts, DefaultMaxAttempts)
 	setDefault(&out.RetryBudget, DefaultRetryBudget)
+	setDefault(&out.MaxInFlight, DefaultMaxInFlight)
 	for _, check := range []struct {
 		field string
 		good  bool
@@ -73,7 +76,7 @@ func (o *Options) WithDefaults() (Options, error) {
 		{"RetryBudget", out.RetryBudget > 0 && out.RetryBudget <= 1, out.RetryBudget, "a share above 0 and at most 1"},
 		{"ConnectionRate", out.ConnectionRate.valid(), out.ConnectionRate, "numbers that are not negative"},
 		{"KeyRate", out.KeyRate.valid(), out.KeyRate, "numbers that are not negative"},
-		{"MaxInFlight", out.MaxInFlight >= 0, out.MaxInFlight, "a number that is not negative"},
+		{"MaxInFlight", out.MaxInFlight > 0, out.MaxInFlight, "a number above 0"},
 	} {
 		if !check.good {
 			return Options{}, fmt.Errorf("remote: %s: got %v; it takes %s: %w", check.field, check.got, check.takes, backend.ErrInvalidParams)

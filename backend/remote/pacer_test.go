@@ -178,7 +178,7 @@ func TestNeverAboveWhatWasSet(t *testing.T) {
 func TestOptions(t *testing.T) {
 	o, err := (*Options)(nil).WithDefaults()
 	require.NoError(t, err)
-	assert.Equal(t, Options{CallTimeout: 30 * time.Second, AttemptTimeout: 10 * time.Second, MaxAttempts: 4, RetryBudget: 0.2}, o)
+	assert.Equal(t, Options{CallTimeout: 30 * time.Second, AttemptTimeout: 10 * time.Second, MaxAttempts: 4, RetryBudget: 0.2, MaxInFlight: 256}, o)
 	again, err := o.WithDefaults()
 	require.NoError(t, err)
 	assert.Equal(t, o, again)
