@@ -46,9 +46,10 @@ type instance struct {
 	foreign atomic.Bool
 	broken  atomic.Bool // finalised here and not initialised again, because that failed
 
-	// busy is held while connections begin and end. It guards up and the refs of each connection.
+	// busy is held while connections begin and end. It guards up, rest and the refs of each connection.
 	busy semaphore
-	up   bool // C_Initialize was called, and C_Finalize was not
+	up   bool      // C_Initialize was called, and C_Finalize was not
+	rest time.Time // before which look doesn't initialise it again
 
 	loaded atomic.Pointer[incarnation] // nil until it is loaded; changed with busy, or when the module starts again
 	left   atomic.Int64                // calls that hang in incarnations that were given up
@@ -150,11 +151,7 @@ func (i *instance) connection(ctx context.Context, lib Library, p Params, pin st
 		return nil, nil, fail(err)
 	}
 	defer i.stop()
-	tokens, err := i.tokens()
-	if err != nil {
-		return nil, nil, fail(err)
-	}
-	info, err := choose(tokens, p)
+	info, err := i.look(ctx, p)
 	if err != nil {
 		return nil, nil, fail(err)
 	}
@@ -196,6 +193,37 @@ func (i *instance) connection(ctx context.Context, lib Library, p Params, pin st
 	i.conns[c.id] = c
 	i.mu.Unlock()
 	return c, nil, nil
+}
+
+// look returns the token that p names. If it is not there, the module is initialised again and looked at once more, where
+// that harms nobody. busy is held.
+func (i *instance) look(ctx context.Context, p Params) (tokenInfo, error) {
+	tokens, err := i.tokens()
+	if err != nil {
+		return tokenInfo{}, err
+	}
+	info, err := choose(tokens, p)
+	began := time.Now()
+	if began.Before(i.rest) {
+		return info, err
+	}
+	for n := 0; n < maxAfresh && (n == 0 || time.Since(began) < afreshTime); n++ {
+		if !errors.Is(err, backend.ErrUnavailable) || ctx.Err() != nil {
+			break
+		}
+		done, e := i.afresh()
+		if e != nil {
+			return info, fmt.Errorf("%w; then the module could not be initialised again: %w", err, e)
+		} else if !done {
+			break
+		}
+		i.rest = time.Now().Add(max(restPause, restFactor*time.Since(began)))
+		if tokens, e = i.tokens(); e != nil {
+			return info, e
+		}
+		info, err = choose(tokens, p)
+	}
+	return info, err
 }
 
 // tokens returns what is in the slots. A module that other code has finalised, or that has lost whatever it reaches its

@@ -71,15 +71,8 @@ func (i *instance) restart(c *conn, gone bool) error {
 	if !gone && i.foreign.Load() {
 		return fmt.Errorf("the module can't be initialised again, because other code of this program uses it: %w", backend.ErrUnavailable)
 	}
-	i.mu.Lock()
-	var others []*conn
-	for _, other := range i.conns {
-		if other != c {
-			others = append(others, other)
-		}
-	}
-	i.mu.Unlock()
-	if !gone && slices.ContainsFunc(others, func(c *conn) bool { return !c.down.Load() }) {
+	others := i.others(c)
+	if !gone && slices.ContainsFunc(others, (*conn).isUp) {
 		return fmt.Errorf("the module can't be initialised again, because another of its tokens is in use: %w", backend.ErrUnavailable)
 	}
 	m, done, ok := i.exclusive(restartTimeout)
@@ -91,6 +84,49 @@ func (i *instance) restart(c *conn, gone bool) error {
 		m.Finalize()
 	}
 	return i.begin(c, others, i.initialize)
+}
+
+// others returns the connections but c.
+func (i *instance) others(c *conn) (others []*conn) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, other := range i.conns {
+		if other != c {
+			others = append(others, other)
+		}
+	}
+	return others
+}
+
+func (c *conn) isUp() bool { return !c.down.Load() }
+
+// How often the module is initialised again for a token that is not there: at most maxAfresh times, and once if that takes
+// long; and then not for a while of at least restPause and restFactor times what it took, so that asking again and again
+// costs little.
+const (
+	maxAfresh  = 4
+	afreshTime = 100 * time.Millisecond
+	restPause  = time.Second
+	restFactor = 10
+)
+
+// afresh initialises the module again although nothing has failed, because a token that is asked for is in no slot, and
+// returns whether it did. Modules look for tokens when they are initialised, and SoftHSM2 leaves one out for good if another
+// process is just writing its file, as each C_Login does: it unlocks the file when that is empty, which wakes whoever
+// waits to read it. It is not done while a connection is up, which would lose its sessions for what may be a misspelt
+// label, nor while a call is in the module. busy is held.
+func (i *instance) afresh() (bool, error) {
+	others := i.others(nil)
+	if i.foreign.Load() || slices.ContainsFunc(others, (*conn).isUp) {
+		return false, nil
+	}
+	m, done, ok := i.exclusive(0)
+	if !ok {
+		return false, nil
+	}
+	defer done()
+	m.Finalize()
+	return true, i.begin(nil, others, i.initialize)
 }
 
 // another starts another instance of the module, since a call hangs in old, for as long as it may. Few modules have more
