@@ -6,6 +6,7 @@ import (
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/internal/faultp11"
+	"github.com/managedkeys/managedkeys/internal/softhsm"
 )
 
 // initializations returns how often the module was initialised and finalised since the counts were reset.
@@ -79,10 +80,10 @@ func TestAbsentTokenCostsLittle(t *testing.T) {
 	i.rest = time.Now()
 	opens(2, 1+maxAfresh)
 	i.rest = time.Now()
-	r.Set(faultp11.Rule{Function: "C_Initialize", Delay: 2 * afreshTime})
+	r.Set(faultp11.Rule{Function: "C_Initialize", Delay: afreshTime})
 	began = time.Now()
 	opens(2, 2) // of a module that takes long
-	if least := restFactor * 2 * afreshTime; i.rest.Before(began.Add(least)) {
+	if least := restFactor * afreshTime; i.rest.Before(began.Add(least)) {
 		t.Errorf("it may be initialised for nothing again after %v, want at least %v", i.rest.Sub(began), least)
 	}
 	r.Set()
@@ -140,4 +141,79 @@ func TestAbsentTokenWhenInitialisingFails(t *testing.T) {
 	r.Set()
 	r.Insert()
 	mustGenerate(t, b, r.p256("key"))
+}
+
+// TestFirstLoginIsTriedAgain: an error that says nothing is not the last word, unless the token has counted a wrong PIN.
+func TestFirstLoginIsTriedAgain(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		when  faultp11.When
+		code  ckr
+		times int
+		flags uint64
+		least int // calls of C_Login
+		most  int
+		opens bool
+	}{
+		{"once", faultp11.Before, ckrGeneralError, 1, 0, 2, 2, true},
+		{"once, its reply lost", faultp11.After, ckrGeneralError, 1, 0, 2, 2, true},
+		{"for good", faultp11.Before, ckrGeneralError, 0, 0, 2, 1 + maxAfresh, false},
+		{"for good, their replies lost", faultp11.After, ckrGeneralError, 0, 0, 2, 1 + maxAfresh, false},
+		{"a wrong PIN was given", faultp11.Before, ckrGeneralError, 1, flagUserPINCountLow, 1, 1, false},
+		{"one try is left", faultp11.Before, ckrGeneralError, 1, flagUserPINFinalTry, 1, 1, false},
+		{"another error", faultp11.Before, 0x030, 1, 0, 1, 1, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t)
+			maker := r.client(t)
+			mustGenerate(t, maker, r.p256("key"))
+			if err := maker.Close(); err != nil {
+				t.Fatal(err)
+			}
+			b := r.client(t)
+			r.TokenFlags(test.flags, 0)
+			r.ResetCounts()
+			r.Set(faultp11.Rule{Function: "C_Login", When: test.when, Code: uint64(test.code), Times: test.times})
+			key, err := b.Open(t.Context(), r.p256("key"))
+			if test.opens && err != nil {
+				t.Fatal(err)
+			} else if test.opens {
+				signsWell(t, key)
+			} else {
+				wants(t, err, backend.ErrUnavailable, "C_Login", test.code.Error())
+			}
+			if n := r.Count("C_Login"); n < test.least || n > test.most {
+				t.Errorf("C_Login was called %d times, want %d to %d", n, test.least, test.most)
+			}
+			if n := r.Count("C_Initialize"); n > test.most+1 {
+				t.Errorf("the module was initialised %d times", n)
+			}
+			if n := r.WrongPINs(); n != 0 {
+				t.Errorf("%d wrong PINs", n)
+			}
+			r.Set()
+			r.TokenFlags(0, 0)
+			mustOpen(t, b, r.p256("key"))
+		})
+	}
+}
+
+// TestFirstLoginBesideOthers: where the module can't be initialised again, because another of its tokens is in use, the
+// login is tried again as it is.
+func TestFirstLoginBesideOthers(t *testing.T) {
+	r := newRig(t)
+	other := softhsm.Require(t)
+	b := r.client(t)
+	key := mustGenerate(t, b, r.p256("key"))
+	b.libraries["soft"].instance.rest = time.Time{}
+	r.ResetCounts()
+	r.Set(faultp11.Rule{Function: "C_Login", Code: uint64(ckrGeneralError), Times: 1})
+	signsWell(t, mustGenerate(t, b, withCurve(on(other, "key", ECDSA), "P256")))
+	signsWell(t, key)
+	if n := r.Count("C_Login"); n != 2 {
+		t.Errorf("C_Login was called %d times, want 2", n)
+	}
+	if got := r.initializations(); got != [2]int{} {
+		t.Errorf("initialised and finalised %v times under a key that is in use", got)
+	}
 }

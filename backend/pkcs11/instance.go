@@ -49,7 +49,7 @@ type instance struct {
 	// busy is held while connections begin and end. It guards up, rest and the refs of each connection.
 	busy semaphore
 	up   bool      // C_Initialize was called, and C_Finalize was not
-	rest time.Time // before which look doesn't initialise it again
+	rest time.Time // before which afresh does nothing
 
 	loaded atomic.Pointer[incarnation] // nil until it is loaded; changed with busy, or when the module starts again
 	left   atomic.Int64                // calls that hang in incarnations that were given up
@@ -146,14 +146,28 @@ func (i *instance) connection(ctx context.Context, lib Library, p Params, pin st
 		return nil, nil, err
 	}
 	defer i.busy.release()
-	fail := func(err error) error { return fmt.Errorf("pkcs11: library %q (%s): %w", lib.Name, i.path, err) }
 	if err := i.start(); err != nil {
-		return nil, nil, fail(err)
+		return nil, nil, fmt.Errorf("pkcs11: library %q (%s): %w", lib.Name, i.path, err)
 	}
 	defer i.stop()
-	info, err := i.look(ctx, p)
+	f := i.afresh()
+	for {
+		c, refused, err := i.attach(ctx, f, lib, p, pin, adopt)
+		if !f.mayHelp(err) {
+			return c, refused, err
+		}
+	}
+}
+
+// attach is one attempt of connection.
+func (i *instance) attach(ctx context.Context, f *afresh, lib Library, p Params, pin string, adopt func(*conn) bool) (_ *conn, refused []credential, err error) {
+	info, err := i.look(ctx, f, p)
 	if err != nil {
-		return nil, nil, fail(err)
+		return nil, nil, fmt.Errorf("pkcs11: library %q (%s): %w", lib.Name, i.path, err)
+	}
+	if f.failed != nil && info.countsWrongPIN() {
+		f.left = 0
+		return nil, nil, f.failed
 	}
 	login := newCredential(pin, info.identity())
 	if c := i.conns[info.identity()]; c != nil {
@@ -195,35 +209,23 @@ func (i *instance) connection(ctx context.Context, lib Library, p Params, pin st
 	return c, nil, nil
 }
 
-// look returns the token that p names. If it is not there, the module is initialised again and looked at once more, where
-// that harms nobody. busy is held.
-func (i *instance) look(ctx context.Context, p Params) (tokenInfo, error) {
-	tokens, err := i.tokens()
-	if err != nil {
-		return tokenInfo{}, err
-	}
-	info, err := choose(tokens, p)
-	began := time.Now()
-	if began.Before(i.rest) {
-		return info, err
-	}
-	for n := 0; n < maxAfresh && (n == 0 || time.Since(began) < afreshTime); n++ {
+// look returns the token that p names. busy is held.
+func (i *instance) look(ctx context.Context, f *afresh, p Params) (tokenInfo, error) {
+	for {
+		tokens, err := i.tokens()
+		if err != nil {
+			return tokenInfo{}, err
+		}
+		info, err := choose(tokens, p)
 		if !errors.Is(err, backend.ErrUnavailable) || ctx.Err() != nil {
-			break
+			return info, err
 		}
-		done, e := i.afresh()
-		if e != nil {
+		if again, e := f.again(); e != nil {
 			return info, fmt.Errorf("%w; then the module could not be initialised again: %w", err, e)
-		} else if !done {
-			break
+		} else if !again {
+			return info, err
 		}
-		i.rest = time.Now().Add(max(restPause, restFactor*time.Since(began)))
-		if tokens, e = i.tokens(); e != nil {
-			return info, e
-		}
-		info, err = choose(tokens, p)
 	}
-	return info, err
 }
 
 // tokens returns what is in the slots. A module that other code has finalised, or that has lost whatever it reaches its

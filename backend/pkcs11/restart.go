@@ -100,35 +100,6 @@ func (i *instance) others(c *conn) (others []*conn) {
 
 func (c *conn) isUp() bool { return !c.down.Load() }
 
-// How often the module is initialised again for a token that is not there: at most maxAfresh times, and once if that takes
-// long; and then not for a while of at least restPause and restFactor times what it took, so that asking again and again
-// costs little.
-const (
-	maxAfresh  = 4
-	afreshTime = 100 * time.Millisecond
-	restPause  = time.Second
-	restFactor = 10
-)
-
-// afresh initialises the module again although nothing has failed, because a token that is asked for is in no slot, and
-// returns whether it did. Modules look for tokens when they are initialised, and SoftHSM2 leaves one out for good if another
-// process is just writing its file, as each C_Login does: it unlocks the file when that is empty, which wakes whoever
-// waits to read it. It is not done while a connection is up, which would lose its sessions for what may be a misspelt
-// label, nor while a call is in the module. busy is held.
-func (i *instance) afresh() (bool, error) {
-	others := i.others(nil)
-	if i.foreign.Load() || slices.ContainsFunc(others, (*conn).isUp) {
-		return false, nil
-	}
-	m, done, ok := i.exclusive(0)
-	if !ok {
-		return false, nil
-	}
-	defer done()
-	m.Finalize()
-	return true, i.begin(nil, others, i.initialize)
-}
-
 // another starts another instance of the module, since a call hangs in old, for as long as it may. Few modules have more
 // than one; p11-kit's client has, whose calls are the ones that were seen to hang. What hangs is left behind.
 func (i *instance) another(old *incarnation, c *conn, others []*conn) error {

@@ -151,8 +151,7 @@ func soakP11Kit(t *testing.T) {
 	settles(t, before+8, left) // the server's output is read by a few
 	direct := connectTo(t, token)
 	mustOpen(t, direct, steady[0])
-	const userPINCountLow = 0x10000
-	if flags := direct.held[0].info.Flags; flags&userPINCountLow != 0 {
+	if flags := direct.held[0].info.Flags; flags&flagUserPINCountLow != 0 {
 		t.Errorf("the token's flags are 0x%x: a wrong PIN was given", flags)
 	}
 }

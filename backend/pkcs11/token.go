@@ -19,6 +19,7 @@ const (
 	flagWriteProtected  = 0x00000002
 	flagUserPINSet      = 0x00000008
 	flagInitialized     = 0x00000400
+	flagUserPINCountLow = 0x00010000
 	flagUserPINFinalTry = 0x00020000
 	flagUserPINLocked   = 0x00040000
 )
@@ -45,6 +46,11 @@ func (c *conn) usable() error {
 		return fmt.Errorf("the user's PIN was never set; the security officer must do that: %w", backend.ErrCredentials)
 	}
 	return nil
+}
+
+// countsWrongPIN reports whether the token says that it was given a wrong PIN since the last right one.
+func (t tokenInfo) countsWrongPIN() bool {
+	return t.Flags&(flagUserPINCountLow|flagUserPINFinalTry|flagUserPINLocked) != 0
 }
 
 // sessionLimit returns how many sessions this process may open on the token.
