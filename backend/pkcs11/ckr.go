@@ -8,7 +8,10 @@ const (
 	ckrFunctionFailed        ckr = 0x006
 	ckrArgumentsBad          ckr = 0x007
 	ckrAttributeSensitive    ckr = 0x011
+	ckrAttributeReadOnly     ckr = 0x010
 	ckrAttributeTypeInvalid  ckr = 0x012
+	ckrAttributeValueInvalid ckr = 0x013
+	ckrTemplateInconsistent  ckr = 0x0D1
 	ckrDataInvalid           ckr = 0x020
 	ckrDataLenRange          ckr = 0x021
 	ckrEncryptedDataInvalid  ckr = 0x040

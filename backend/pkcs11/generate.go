@@ -17,15 +17,17 @@ const idLength = 20
 
 // Generate implements backend.Generator. The key is sensitive and not extractable, has a random CKA_ID and the label
 // KeyLabel, and does what its mechanism is for and nothing else. RSA keys have the public exponent 65537. Params must have
-// KeyBits for RSA, AES and HMAC, Curve for EC, or ParameterSet for ML-DSA, and no KeyID. [Library] can add attributes.
+// KeyBits for RSA, AES and HMAC, Curve for EC, or ParameterSet for ML-DSA, and no KeyID. [Library] can add attributes and
+// leave some out. If the token refuses the template, it is asked once more without the attributes that are false; a key
+// that it then makes is removed again, with an error that wraps backend.ErrUnsupported, if it may do more or is not secret.
 //
 // With Replace, the new key is made and proved before the old one is removed; if either fails, the new one is removed
 // again. Between these steps other programs see both. Handles of the old key in this process then fail with
 // backend.ErrKeyChanged.
 //
 // When ctx ends before the token begins to make the key, nothing is made. When it ends later, Generate returns at once
-// but the token finishes: the key is then found by the next Open. Generating is never tried twice: if the token fails
-// while it makes the key, what it may have made is looked for and removed.
+// but the token finishes: the key is then found by the next Open. Generating is not tried again after a
+// failure: if the token fails while it makes the key, what it may have made is looked for and removed.
 func (b *Backend) Generate(ctx context.Context, params backend.Params, opts *backend.GenerateOptions) (backend.Key, error) {
 	p, err := parameters(params)
 	if err != nil {
@@ -335,19 +337,36 @@ func (c *conn) generate(ctx context.Context, p Params, id []byte) error {
 	if c.uses[t.generator]&t.use == 0 {
 		return fmt.Errorf("the token can't generate keys with %s: %w", t.generator, backend.ErrUnsupported)
 	}
-	return c.do(ctx, true, true, func(w *worker) error {
+	err = c.generateWith(ctx, t)
+	if plainer, ok := t.plainer(); ok && refusesTemplate(err) {
+		if e := c.generateWith(ctx, plainer); !refusesTemplate(e) {
+			return e
+		}
+	}
+	return err
+}
+
+// generateWith makes a key of a template.
+func (c *conn) generateWith(ctx context.Context, t template) error {
+	return c.do(ctx, true, true, func(w *worker) (err error) {
+		var key cryptoki.Handle
 		if t.use == useGenerate {
-			_, err := w.module.GenerateKey(w.session, uint(t.generator), t.private)
+			key, err = w.module.GenerateKey(w.session, uint(t.generator), t.private)
+		} else {
+			_, key, err = w.module.GenerateKeyPair(w.session, uint(t.generator), t.public, t.private)
+		}
+		if err != nil {
 			return err
 		}
-		_, _, err := w.module.GenerateKeyPair(w.session, uint(t.generator), t.public, t.private)
-		return err
+		return w.judge(key, t.unsaid) // create removes what doesn't pass
 	})
 }
 
-// template is what a new key is made of.
-type template struct {
-	generator       Mechanism
-	use             mechanismUse
-	public, private []cryptoki.Attribute // private also that of a secret key
+// refusesTemplate reports whether err says that a token took offence at an attribute, so that nothing was made.
+func refusesTemplate(err error) bool {
+	switch c, _ := code(err); c {
+	case ckrAttributeReadOnly, ckrAttributeTypeInvalid, ckrAttributeValueInvalid, ckrTemplateInconsistent:
+		return true
+	}
+	return false
 }

@@ -218,19 +218,23 @@ func (c *conn) importKey(ctx context.Context, p Params, id []byte, m *imported) 
 	if m.public == nil {
 		objectClass = classSecret
 	}
-	private := attributes(t.private).without(attrValueLen).with(attrClass, uint(objectClass)).with(attrKeyType, uint(m.kind))
-	public := attributes(t.public).without(attrModulusBits).with(attrClass, uint(classPublic)).with(attrKeyType, uint(m.kind))
+	private := t.private.without(attrValueLen).with(attrClass, uint(objectClass)).with(attrKeyType, uint(m.kind))
+	public := t.public.without(attrModulusBits).with(attrClass, uint(classPublic)).with(attrKeyType, uint(m.kind))
 	for _, a := range m.shown {
 		public = public.with(a.Type, a.Value)
 	}
 	err = c.do(ctx, true, true, func(w *worker) error {
-		if err := w.unwrapMaterial(m.value, private); err != nil {
+		key, err := w.unwrapMaterial(m.value, private)
+		if err == nil {
+			err = w.judge(key, t.unsaid) // create removes what doesn't pass
+		}
+		if err != nil {
 			return err
 		}
 		if m.public == nil {
 			return nil
 		}
-		_, err := w.module.Create(w.session, public)
+		_, err = w.module.Create(w.session, public)
 		return err
 	})
 	if err == nil || troubleOf(err) != callersFault && functionOf(err) != "C_UnwrapKey" {
@@ -243,7 +247,10 @@ func (c *conn) importKey(ctx context.Context, p Params, id []byte, m *imported) 
 		private = private.with(a.Type, a.Value)
 	}
 	return c.do(ctx, true, true, func(w *worker) error {
-		_, err := w.module.Create(w.session, private)
+		key, err := w.module.Create(w.session, private)
+		if err == nil {
+			err = w.judge(key, t.unsaid)
+		}
 		if err == nil && m.public != nil {
 			_, err = w.module.Create(w.session, public)
 		}
@@ -252,29 +259,29 @@ func (c *conn) importKey(ctx context.Context, p Params, id []byte, m *imported) 
 }
 
 // unwrapMaterial makes an object of material, which the module sees only encrypted.
-func (w *worker) unwrapMaterial(material []byte, attributes []cryptoki.Attribute) error {
+func (w *worker) unwrapMaterial(material []byte, attributes []cryptoki.Attribute) (cryptoki.Handle, error) {
 	kek := make([]byte, 32)
 	rand.Read(kek) // never fails
 	defer clear(kek)
 	wrapper, err := subtle.NewKWP(kek)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	blob, err := wrapper.Wrap(material)
 	if err != nil {
-		return fmt.Errorf("wrapping %d bytes: %w: %w", len(material), backend.ErrInvalidParams, err)
+		return 0, fmt.Errorf("wrapping %d bytes: %w: %w", len(material), backend.ErrInvalidParams, err)
 	}
 	m := w.module
 	kekHandle, err := w.sendKEK(kek)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer m.Destroy(w.session, kekHandle)
-	_, err = m.Unwrap(w.session, uint(AESKeyWrapKWP), kekHandle, blob, attributes)
+	key, err := m.Unwrap(w.session, uint(AESKeyWrapKWP), kekHandle, blob, attributes)
 	if troubleOf(err) == callersFault && err != nil {
-		_, err = m.Unwrap(w.session, uint(AESKeyWrapPad), kekHandle, blob, attributes)
+		key, err = m.Unwrap(w.session, uint(AESKeyWrapPad), kekHandle, blob, attributes)
 	}
-	return err
+	return key, err
 }
 
 // sendKEK makes a session object of kek, an AES key that unwraps, through a pair of RSA keys that exists for that only.

@@ -59,11 +59,17 @@ type Library struct {
 	PlainImport bool
 
 	// PrivateKeyAttributes, PublicKeyAttributes and SecretKeyAttributes are added to the templates of keys that are made
-	// or imported, and take the place of attributes that are set here by default; vendors document what they need.
+	// or imported, and take the place of attributes that are set here by default; vendors document what they need. An
+	// attribute whose Value is nil is not sent, for tokens that refuse to be told, unless it says what the key is made for.
+	// Leaving out a usage, such as CKA_DECRYPT of a key that signs, lets the token decide whether the key has it;
+	// tpm2-pkcs11, whose keys both sign and decrypt, makes them only if CKA_SIGN, CKA_DECRYPT, CKA_VERIFY and
+	// CKA_ENCRYPT are left out. A private or secret key must be private, sensitive and not extractable also if that is
+	// left out, or it is removed again and the error wraps backend.ErrUnsupported.
 	PrivateKeyAttributes, PublicKeyAttributes, SecretKeyAttributes []Attribute
 }
 
-// Attribute is an attribute of an object (CK_ATTRIBUTE). Value is a bool, uint, string or []byte.
+// Attribute is an attribute of an object (CK_ATTRIBUTE). Value is a bool, uint, string or []byte, or nil to leave the
+// attribute out.
 type Attribute struct {
 	Type  uint
 	Value any
@@ -124,8 +130,12 @@ func (l Library) validate() error {
 	for _, a := range slices.Concat(l.PrivateKeyAttributes, l.PublicKeyAttributes, l.SecretKeyAttributes) {
 		switch a.Value.(type) {
 		case bool, uint, string, []byte:
+		case nil:
+			if a.Type == attrToken || a.Type == attrLabel || a.Type == attrID {
+				return invalid("library attributes", "of %q leave out 0x%X, without which a new key could not be found", l.Name, a.Type)
+			}
 		default:
-			return invalid("library attributes", "of %q have 0x%X of type %T; values are bool, uint, string or []byte", l.Name, a.Type, a.Value)
+			return invalid("library attributes", "of %q have 0x%X of type %T; values are bool, uint, string, []byte or nil", l.Name, a.Type, a.Value)
 		}
 	}
 	return nil

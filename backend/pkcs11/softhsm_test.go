@@ -25,7 +25,7 @@ func makeObject(tb testing.TB, b *Backend, p Params, id string, change ...Attrib
 	if err != nil {
 		tb.Fatal(err)
 	}
-	t.private = attributes(t.private).of(change)
+	t.private, _ = t.private.of(change)
 	err = c.do(tb.Context(), true, true, func(w *worker) error {
 		if t.use == useGenerate {
 			_, err := c.instance.module().GenerateKey(w.session, uint(t.generator), t.private)

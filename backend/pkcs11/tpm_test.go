@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"testing"
+	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/backend/backendtest"
@@ -17,16 +18,34 @@ func onTPM(token *swtpm.Token, label string, m Mechanism) Params {
 	return Params{Library: "tpm", TokenLabel: token.Label, PIN: backend.Secret(token.PIN), KeyLabel: label, Mechanism: m}
 }
 
-// keyUser is a backend without what makes keys: tpm2-pkcs11 takes few templates, makes one pair per login, and imports
-// nothing.
-type keyUser struct {
+// keyMaker is a backend without Import, which tpm2-pkcs11 has not, and with patience.
+type keyMaker struct {
 	backend.Backend
 	b *Backend
 }
 
-func (u keyUser) Ping(ctx context.Context) error { return u.b.Ping(ctx) }
+// Generate tries again while the TPM has no room: each pair takes some until the next login, which an attempt that failed
+// has brought about if the last one was not just now.
+func (u keyMaker) Generate(ctx context.Context, params backend.Params, opts *backend.GenerateOptions) (backend.Key, error) {
+	for end := time.Now().Add(patience); ; time.Sleep(relogInterval / 20) {
+		key, err := u.b.Generate(ctx, params, opts)
+		if !errors.Is(err, backend.ErrUnavailable) || errors.Is(err, backend.ErrClosed) || ctx.Err() != nil || time.Now().After(end) {
+			return key, err
+		}
+	}
+}
 
-func (u keyUser) List(ctx context.Context, scope backend.Params) iter.Seq2[backend.KeyInfo, error] {
+// tpmStanza returns what it takes to make keys: those of tpm2-pkcs11 both sign and decrypt, and it refuses to be told that
+// they don't.
+func tpmStanza(token *swtpm.Token) Library {
+	return Library{Name: "tpm", Path: token.Module,
+		PublicKeyAttributes:  []Attribute{{attrVerify, nil}, {attrEncrypt, nil}},
+		PrivateKeyAttributes: []Attribute{{attrSign, nil}, {attrDecrypt, nil}}}
+}
+
+func (u keyMaker) Ping(ctx context.Context) error { return u.b.Ping(ctx) }
+
+func (u keyMaker) List(ctx context.Context, scope backend.Params) iter.Seq2[backend.KeyInfo, error] {
 	return u.b.List(ctx, scope)
 }
 
@@ -58,15 +77,17 @@ func TestConformanceOnTPM(t *testing.T) {
 			token := swtpm.Require(t)
 			cfg := backendtest.Config{
 				New: func(tb testing.TB) backend.Backend {
-					b, err := New(Library{Name: "tpm", Path: token.Module})
+					b, err := New(tpmStanza(token))
 					if err != nil {
 						tb.Fatal(err)
 					}
-					return keyUser{b, b}
+					return keyMaker{b, b}
 				},
 				Absent:  onTPM(token, "absent", ECDSA),
 				Invalid: map[string]backend.Params{"no PIN": Params{Library: "tpm", TokenLabel: token.Label, KeyLabel: "x", Mechanism: ECDSA}},
 				Secrets: []string{token.PIN, token.SOPIN},
+				Generate: []backendtest.Generate{{Name: "new", Params: withCurve(onTPM(token, "new", ECDSA), "P256"),
+					Algorithm: "ECDSA P-256", Replaces: true}},
 			}
 			for _, k := range keys {
 				token.AddKey(t, k.algorithm, k.Name, k.Name)
@@ -74,6 +95,37 @@ func TestConformanceOnTPM(t *testing.T) {
 				cfg.Keys = append(cfg.Keys, k.Key)
 			}
 			backendtest.Run(t, cfg)
+		})
+	}
+}
+
+// TestGenerateOnTPM: what the stanza leaves to the token is as the token wants it, and the keys are secret.
+func TestGenerateOnTPM(t *testing.T) {
+	for _, p := range []Params{{Mechanism: ECDSA, Curve: "P256"}, {Mechanism: RSAPKCS, KeyBits: 2048}, {Mechanism: RSAPKCSOAEP, KeyBits: 2048}} {
+		t.Run(p.Mechanism.String(), func(t *testing.T) {
+			token := swtpm.Require(t)
+			lib := tpmStanza(token)
+			b := connectWith(t, lib)
+			where := onTPM(token, "key", p.Mechanism)
+			p.Library, p.TokenLabel, p.PIN, p.KeyLabel = "soft", where.TokenLabel, where.PIN, where.KeyLabel
+			key := mustGenerate(t, b, p)
+			if _, ok := key.(backend.Signer); !ok {
+				t.Error("the key doesn't sign")
+			} else {
+				signsWell(t, key)
+			}
+			if p.Mechanism.is(keyRSA) {
+				ciphertext := encryptOAEP(t, key)
+				if got, err := key.(backend.Decrypter).DecryptContext(t.Context(), ciphertext, oaepSHA1); err != nil || string(got) != "message" {
+					t.Errorf("decrypted %q, error %v", got, err)
+				}
+			}
+			for a, want := range map[uint]bool{attrPrivate: true, attrSensitive: true, attrAlwaysSensitive: true, attrExtractable: false, attrNeverExtractable: true,
+				attrSign: true, attrDecrypt: true, attrUnwrap: false, attrDerive: false} {
+				if got := attributesOf(t, b, p, classPrivate, a)[a]; isTrue(got) != want {
+					t.Errorf("attribute 0x%x is %x, want %t", a, got, want)
+				}
+			}
 		})
 	}
 }
