@@ -56,7 +56,7 @@ func TestTwoCallsPerSignature(t *testing.T) {
 
 // TestOneSweep: opening many keys takes one search of the token.
 func TestOneSweep(t *testing.T) {
-	const keys = 200
+	const keys = 60
 	f := newFaulty(t)
 	b := f.connect(t, Library{})
 	for n := range keys {

@@ -37,6 +37,7 @@ type healer struct {
 		last    error              // of the last recovery, if it failed
 		failed  int                // in a row
 		hung    map[*recovery]bool // that have not returned from the module, without those that were left behind
+		first   time.Duration      // firstDelay, but in tests
 	}
 }
 
@@ -49,7 +50,7 @@ type recovery struct {
 }
 
 func (h *healer) init() {
-	h.healing.hung = make(map[*recovery]bool)
+	h.healing.hung, h.healing.first = make(map[*recovery]bool), firstDelay
 	h.breaker = circuitbreaker.NewBuilder[any]().
 		WithFailureThreshold(1).
 		WithSuccessThreshold(1).
@@ -59,7 +60,7 @@ func (h *healer) init() {
 
 // delay is how long to wait after a failed recovery. healing is locked.
 func (h *healer) delay() time.Duration {
-	d := min(maxDelay, firstDelay<<min(h.healing.failed, 8))
+	d := min(maxDelay, h.healing.first<<min(h.healing.failed, 8))
 	return d - rand.N(d/4+1) // so that several programs don't return to the token at once
 }
 

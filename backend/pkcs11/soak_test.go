@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	soakTime = flag.Duration("soak", 20*time.Second, "how long each part of TestSoak takes; 5s with -short unless it is given")
+	soakTime = flag.Duration("soak", 10*time.Second, "how long each part of TestSoak takes; 5s with -short unless it is given")
 	soakSeed = flag.Uint64("soakseed", 0, "seed of TestSoak; 0 for a random one")
 )
 

@@ -70,17 +70,17 @@ func softhsmKeys(tb testing.TB, b *Backend, token *softhsm.Token) []backendtest.
 		mustGenerate(tb, b, p)
 		keys = append(keys, backendtest.Key{Name: curve, Params: p, Algorithm: name, Signs: signsECDSA, Digests: ecdsaHashes[3:], Random: true})
 	}
-	p224, k1, ecdh := withCurve(on(token, "P224", ECDSA), "P224"), withCurve(on(token, "k1", ECDSA), "SECP256K1"), withCurve(on(token, "ecdh", ECDH), "P256")
+	p224, k1, ecdh := withCurve(on(token, "P224", ECDSA), "P224"), withCurve(on(token, "k1", ECDSA), "SECP256K1"), withCurve(on(token, "ecdh", ECDH), "P384")
 	for _, p := range []Params{p224, k1, ecdh} {
 		mustGenerate(tb, b, p)
 	}
-	both := withCurve(on(token, "both", ECDSA), "P384")
+	both := withCurve(on(token, "both", ECDSA), "P256")
 	makeObject(tb, b, both, "both", Attribute{attrDerive, true})
 	keys = append(keys,
 		backendtest.Key{Name: "P224", Params: p224, Algorithm: "ECDSA P-224", Signs: signsECDSA, Digests: ecdsaHashes[3:], Random: true},
 		backendtest.Key{Name: "secp256k1", Params: k1, Algorithm: "ECDSA secp256k1", Schemes: []backend.Scheme{backend.ECDSA}, Digests: ecdsaHashes, Random: true},
-		backendtest.Key{Name: "ECDH", Params: ecdh, Algorithm: "ECDSA P-256", Agrees: true, Random: true},
-		backendtest.Key{Name: "ECDSAAndECDH", Params: both, Algorithm: "ECDSA P-384", Signs: signsECDSA, Digests: ecdsaHashes[3:], Agrees: true, Random: true})
+		backendtest.Key{Name: "ECDH", Params: ecdh, Algorithm: "ECDSA P-384", Agrees: true, Random: true},
+		backendtest.Key{Name: "ECDSAAndECDH", Params: both, Algorithm: "ECDSA P-256", Signs: signsECDSA, Digests: ecdsaHashes[3:], Agrees: true, Random: true})
 	ed := on(token, "ed", EdDSA)
 	mustGenerate(tb, b, ed)
 	keys = append(keys, backendtest.Key{Name: "Ed25519", Params: ed, Algorithm: "Ed25519", Signs: []x509.SignatureAlgorithm{x509.PureEd25519}, Random: true})
