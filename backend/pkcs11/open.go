@@ -7,24 +7,45 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"time"
 
 	"filippo.io/mldsa"
 
 	"github.com/managedkeys/managedkeys/backend"
 )
 
+// errNoPublic says that a private key stands alone.
+var errNoPublic = errors.New("it has neither a public key nor a certificate with its id on the token that makes a key of a kind that is supported")
+
+// How often, and how long after a search, is looked again for what belongs to a private key.
+const (
+	maxAlone   = 2
+	alonePause = 20 * time.Millisecond
+)
+
 // open finds the key that p names and makes a handle of it.
 func (c *conn) open(ctx context.Context, p Params, cfg backend.HandleConfig) (backend.Key, error) {
+	began, alone := time.Now(), 0
 	for n := 1; ; n++ {
 		e, x, err := c.locate(ctx, p)
 		if err != nil {
 			return nil, err
 		}
 		key, err := c.load(ctx, p, x, e, cfg)
-		if err == nil || n == maxAttempts || !errors.Is(err, errStale) && troubleOf(err) != staleHandle {
+		switch {
+		case err == nil || n == maxAttempts:
 			return key, err
+		case errors.Is(err, errStale) || troubleOf(err) == staleHandle:
+			// The connection began anew, or another program removed the key, since x was made.
+		case errors.Is(err, errNoPublic) && alone < maxAlone && ctx.Err() == nil:
+			// Another program may be making or removing the pair, whose objects come and go one by one.
+			if alone++; x.made.After(began) {
+				time.Sleep(alonePause)
+			}
+		default:
+			return nil, err
 		}
-		c.forget(x) // the connection began anew, or another program removed the key, since x was made
+		c.forget(x)
 	}
 }
 
@@ -71,7 +92,7 @@ func (c *conn) loadPrivate(ctx context.Context, p Params, o object, others []mat
 		}
 	}
 	if len(publics) == 0 {
-		return nil, fmt.Errorf("it has neither a public key nor a certificate with its id on the token that makes a key of a kind that is supported: %w", backend.ErrUnsupported)
+		return nil, fmt.Errorf("%w: %w", errNoPublic, backend.ErrUnsupported)
 	}
 	cand := &candidate{conn: c, object: o, at: handle{o.handle, o.epoch}}
 	if o.alwaysAuthenticate {

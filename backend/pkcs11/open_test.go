@@ -85,6 +85,39 @@ func TestOpenFailures(t *testing.T) {
 	}
 }
 
+// TestOpenHalfMadeKey: a public key that comes to stand beside its private key a moment later is found by the same Open.
+func TestOpenHalfMadeKey(t *testing.T) {
+	r := newRig(t)
+	b := r.client(t)
+	mustGenerate(t, b, r.p256("key"))
+	c := connectionTo(t, b, r.p256("key"))
+	for searches := 1; searches <= maxAlone; searches++ {
+		r.SetAttribute("key", uint64(classPublic), attrClass, ulongs(0))
+		c.renumber() // what was found before is forgotten
+		r.ResetCounts()
+		r.Set(faultp11.Rule{Function: "C_FindObjectsInit", Skip: searches, Hang: true, Times: 1})
+		done := make(chan error, 1)
+		go func() {
+			_, err := b.Open(t.Context(), r.p256("key"))
+			done <- err
+		}()
+		comesToHold(t, func() bool { return r.Hanging() == 1 })
+		r.RestoreAttributes()
+		r.Release()
+		if err := <-done; err != nil {
+			t.Errorf("found beside its public key in search %d: %v", searches+1, err)
+		}
+	}
+	r.SetAttribute("key", uint64(classPublic), attrClass, ulongs(0))
+	c.renumber()
+	r.ResetCounts()
+	_, err := b.Open(t.Context(), r.p256("key"))
+	wants(t, err, backend.ErrUnsupported, "neither a public key nor a certificate")
+	if n := r.Count("C_FindObjectsInit"); n != 1+maxAlone {
+		t.Errorf("%d searches for what is not there, want %d", n, 1+maxAlone)
+	}
+}
+
 // TestOpenRefusesBeforeAnyCall: parameters are judged before the module is.
 func TestOpenRefusesBeforeAnyCall(t *testing.T) {
 	r := newRig(t)
