@@ -1,7 +1,6 @@
 package faultp11
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,28 +9,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/managedkeys/managedkeys/internal/requires"
+	"github.com/managedkeys/managedkeys/internal/requires/requirestest"
 )
-
-// recorder is a test that notes how it ended.
-type recorder struct {
-	ended    string
-	cleanups []func()
-}
-
-func (*recorder) Helper()            {}
-func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.ended += "failed: " + fmt.Sprintf(format, args...)
-}
-func (r *recorder) Skipf(format string, args ...any) { r.ended += fmt.Sprintf(format, args...) }
 
 func TestBuildNeedsACompiler(t *testing.T) {
 	t.Setenv("CC", "no-such-compiler")
-	for list, want := range map[string]string{"": "skipped without cc: ", "cc": "failed: cc is required"} {
+	for list, want := range map[string]string{"": "skipped without cc: ", "cc": "cc is required"} {
 		t.Setenv(requires.Env, list)
-		var r recorder
+		var r requirestest.Recorder
 		assert.Empty(t, install(&r, "x.so", builder("module")))
-		assert.Contains(t, r.ended, want)
+		assert.Contains(t, r.Message, want)
 	}
 }
 
@@ -67,18 +54,18 @@ func TestBuildIsKept(t *testing.T) {
 func TestBrokenSourcesFail(t *testing.T) {
 	requires.Tool(t, "cc", "cc")
 	t.Setenv(requires.Env, "")
-	var r recorder
+	var r requirestest.Recorder
 	assert.Empty(t, install(&r, "x.so", builder("module/broken", "-DEMPTY", "-include", "no-such-header.h")))
-	assert.Contains(t, r.ended, "failed: ")
-	assert.Contains(t, r.ended, "no-such-header.h")
+	assert.True(t, r.Failed)
+	assert.Contains(t, r.Message, "no-such-header.h")
 }
 
 func TestInstallRemovesItsFile(t *testing.T) {
-	var r recorder
+	var r requirestest.Recorder
 	path := install(&r, "x.so", func() ([]byte, error) { return []byte("x"), nil })
 	assert.FileExists(t, path)
-	require.Len(t, r.cleanups, 1)
-	r.cleanups[0]()
+	require.Len(t, r.Cleanups, 1)
+	r.Cleanups[0]()
 	assert.NoFileExists(t, path)
 	assert.NoDirExists(t, filepath.Dir(path))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/managedkeys/managedkeys/internal/requires"
+	"github.com/managedkeys/managedkeys/internal/requires/requirestest"
 	"github.com/managedkeys/managedkeys/internal/softhsm"
 )
 
@@ -173,22 +174,6 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// recorder is a TB that notes what Require did with it.
-type recorder struct {
-	cleanups        []func()
-	failed, skipped bool
-	message         string
-}
-
-func (r *recorder) Helper()          {}
-func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.failed, r.message = true, fmt.Sprintf(format, args...)
-}
-func (r *recorder) Skipf(format string, args ...any) {
-	r.skipped, r.message = true, fmt.Sprintf(format, args...)
-}
-
 func TestMissing(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -213,10 +198,10 @@ func TestMissing(t *testing.T) {
 			}
 			for _, list := range []string{"softhsm,p11-kit", "softhsm"} {
 				t.Setenv(requires.Env, list)
-				var r recorder
+				var r requirestest.Recorder
 				s := Require(&r, nil)
-				if required := list != "softhsm"; s != nil || r.failed != required || r.skipped == required {
-					t.Errorf("required %s: server %v, failed %t, skipped %t", list, s, r.failed, r.skipped)
+				if required := list != "softhsm"; s != nil || r.Failed != required || r.Skipped == required {
+					t.Errorf("required %s: server %v, failed %t, skipped %t", list, s, r.Failed, r.Skipped)
 				}
 			}
 		})
@@ -226,18 +211,18 @@ func TestMissing(t *testing.T) {
 func TestRequireEnvironment(t *testing.T) {
 	token := softhsm.Require(t)
 	t.Setenv(EnvAddress, "before")
-	var r, second recorder
+	var r, second requirestest.Recorder
 	s := Require(&r, token)
-	if r.failed || r.skipped {
-		t.Skip(r.message)
+	if r.Failed || r.Skipped {
+		t.Skip(r.Message)
 	}
 	if got := os.Getenv(EnvAddress); got != s.Address() || !strings.HasPrefix(got, "unix:path=/") {
 		t.Errorf("%s = %q, want %q", EnvAddress, got, s.Address())
 	}
-	if Require(&second, token); !second.failed {
+	if Require(&second, token); !second.Failed {
 		t.Error("a second server at the same time is accepted")
 	}
-	r.cleanups[0]()
+	r.Cleanups[0]()
 	if got := os.Getenv(EnvAddress); got != "before" {
 		t.Errorf("%s = %q afterwards", EnvAddress, got)
 	}
@@ -248,15 +233,15 @@ func TestRequireEnvironment(t *testing.T) {
 		t.Error("server outlived the test")
 	}
 	os.Unsetenv(EnvAddress)
-	third := recorder{}
+	third := requirestest.Recorder{}
 	again := Require(&third, token)
-	if third.failed {
-		t.Fatal(third.message)
+	if third.Failed {
+		t.Fatal(third.Message)
 	}
 	if again.Address() != s.Address() {
 		t.Errorf("address %s, was %s: code that keeps the module's function list goes there for ever", again.Address(), s.Address())
 	}
-	third.cleanups[0]()
+	third.Cleanups[0]()
 	if got, set := os.LookupEnv(EnvAddress); set {
 		t.Errorf("%s = %q afterwards, was not set", EnvAddress, got)
 	}

@@ -2,44 +2,38 @@ package requires_test
 
 import (
 	"errors"
-	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 
 	"github.com/managedkeys/managedkeys/internal/requires"
+	"github.com/managedkeys/managedkeys/internal/requires/requirestest"
 )
-
-// recorder is a test that notes how it ended.
-type recorder struct{ ended string }
-
-func (*recorder) Helper() {}
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.ended += "failed: " + fmt.Sprintf(format, args...)
-}
-func (r *recorder) Skipf(format string, args ...any) { r.ended += fmt.Sprintf(format, args...) }
 
 func TestMissing(t *testing.T) {
 	for list, want := range map[string]string{
 		"":                "skipped without openssl: not there",
 		"softhsm":         "skipped without openssl: not there",
 		"open,ssl":        "skipped without openssl: not there",
-		"openssl":         "failed: openssl is required by MANAGEDKEYS_REQUIRE: not there",
-		"softhsm,openssl": "failed: openssl is required by MANAGEDKEYS_REQUIRE: not there",
-		" openssl , x":    "failed: openssl is required by MANAGEDKEYS_REQUIRE: not there",
+		"openssl":         "openssl is required by MANAGEDKEYS_REQUIRE: not there",
+		"softhsm,openssl": "openssl is required by MANAGEDKEYS_REQUIRE: not there",
+		" openssl , x":    "openssl is required by MANAGEDKEYS_REQUIRE: not there",
 	} {
 		t.Setenv(requires.Env, list)
-		var r recorder
+		var r requirestest.Recorder
 		requires.Missing(&r, "openssl", errors.New("not there"))
-		assert.Equal(t, want, r.ended, "%q", list)
+		assert.Equal(t, want, r.Message, "%q", list)
+		assert.Equal(t, strings.Contains(want, "is required"), r.Failed, "%q", list)
+		assert.NotEqual(t, r.Failed, r.Skipped, "%q", list)
 	}
 }
 
 func TestTool(t *testing.T) {
 	t.Setenv(requires.Env, "")
-	var r recorder
+	var r requirestest.Recorder
 	assert.Contains(t, requires.Tool(&r, "go", "go"), "go")
-	assert.Empty(t, r.ended)
+	assert.Empty(t, r.Message)
 	assert.Empty(t, requires.Tool(&r, "nothing", "no-such-command-here"))
-	assert.Contains(t, r.ended, "skipped without nothing")
+	assert.Contains(t, r.Message, "skipped without nothing")
 }

@@ -9,23 +9,8 @@ import (
 	"testing"
 
 	"github.com/managedkeys/managedkeys/internal/requires"
+	"github.com/managedkeys/managedkeys/internal/requires/requirestest"
 )
-
-// recorder is a TB that notes what Require did with it.
-type recorder struct {
-	cleanups        []func()
-	failed, skipped bool
-	message         string
-}
-
-func (r *recorder) Helper()          {}
-func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.failed, r.message = true, fmt.Sprintf(format, args...)
-}
-func (r *recorder) Skipf(format string, args ...any) {
-	r.skipped, r.message = true, fmt.Sprintf(format, args...)
-}
 
 func TestNew(t *testing.T) {
 	Require(t) // skips without SoftHSM2
@@ -104,36 +89,36 @@ func TestRequire(t *testing.T) {
 	t.Run("missing and optional", func(t *testing.T) {
 		t.Setenv(EnvModule, "/nowhere/libsofthsm2.so")
 		t.Setenv(requires.Env, "postgres, nosofthsm")
-		var r recorder
+		var r requirestest.Recorder
 		Require(&r)
-		if !r.skipped || r.failed {
-			t.Errorf("skipped %t, failed %t; want a skip", r.skipped, r.failed)
+		if !r.Skipped || r.Failed {
+			t.Errorf("skipped %t, failed %t; want a skip", r.Skipped, r.Failed)
 		}
 	})
 	t.Run("missing and required", func(t *testing.T) {
 		t.Setenv(EnvModule, "/nowhere/libsofthsm2.so")
 		t.Setenv(requires.Env, "postgres, softhsm")
-		var r recorder
+		var r requirestest.Recorder
 		Require(&r)
-		if r.skipped || !r.failed {
-			t.Errorf("skipped %t, failed %t; want a failure", r.skipped, r.failed)
+		if r.Skipped || !r.Failed {
+			t.Errorf("skipped %t, failed %t; want a failure", r.Skipped, r.Failed)
 		}
 	})
 	t.Run("directory lives as long as its last token", func(t *testing.T) {
 		Require(t) // skips without SoftHSM2
-		var r, s recorder
+		var r, s requirestest.Recorder
 		a, b := Require(&r), Require(&s)
-		if r.failed || s.failed {
-			t.Fatal(r.message, s.message)
+		if r.Failed || s.Failed {
+			t.Fatal(r.Message, s.Message)
 		}
 		if a.Label == b.Label || a.Dir != b.Dir {
 			t.Errorf("tokens %v in %s and %v in %s; want two labels in one directory", a, a.Dir, b, b.Dir)
 		}
-		r.cleanups[0]()
+		r.Cleanups[0]()
 		if _, err := os.Stat(b.Dir); err != nil {
 			t.Errorf("directory is gone before its last token: %v", err)
 		}
-		s.cleanups[0]()
+		s.Cleanups[0]()
 		if _, err := os.Stat(b.Dir); err != nil {
 			t.Errorf("directory is gone while the test's own token is in use: %v", err)
 		}
@@ -143,12 +128,12 @@ func TestRequire(t *testing.T) {
 			t.Skipf("skipped: %v", err)
 		}
 		t.Setenv("SOFTHSM2_CONF", "/before")
-		var r recorder
+		var r requirestest.Recorder
 		token := Require(&r)
-		if r.failed {
-			t.Fatal(r.message)
+		if r.Failed {
+			t.Fatal(r.Message)
 		}
-		r.cleanups[0]()
+		r.Cleanups[0]()
 		if got := os.Getenv("SOFTHSM2_CONF"); got != "/before" {
 			t.Errorf("SOFTHSM2_CONF = %q afterwards", got)
 		}

@@ -10,23 +10,8 @@ import (
 	"testing"
 
 	"github.com/managedkeys/managedkeys/internal/requires"
+	"github.com/managedkeys/managedkeys/internal/requires/requirestest"
 )
-
-// recorder is a TB that notes what Require did with it.
-type recorder struct {
-	cleanups        []func()
-	failed, skipped bool
-	message         string
-}
-
-func (r *recorder) Helper()          {}
-func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.failed, r.message = true, fmt.Sprintf(format, args...)
-}
-func (r *recorder) Skipf(format string, args ...any) {
-	r.skipped, r.message = true, fmt.Sprintf(format, args...)
-}
 
 func TestFormatHidesPINs(t *testing.T) {
 	token := &Token{Label: "label", PIN: "pin-of-user", SOPIN: "pin-of-so"}
@@ -68,10 +53,10 @@ func TestMissing(t *testing.T) {
 			}
 			for _, list := range []string{"softhsm,swtpm", "softhsm"} {
 				t.Setenv(requires.Env, list)
-				var r recorder
+				var r requirestest.Recorder
 				token := Require(&r)
-				if required := list != "softhsm"; token != nil || r.failed != required || r.skipped == required {
-					t.Errorf("required %s: %v, failed %t, skipped %t", list, token, r.failed, r.skipped)
+				if required := list != "softhsm"; token != nil || r.Failed != required || r.Skipped == required {
+					t.Errorf("required %s: %v, failed %t, skipped %t", list, token, r.Failed, r.Skipped)
 				}
 			}
 		})
@@ -82,13 +67,13 @@ func TestRequire(t *testing.T) {
 	t.Setenv("TPM2_PKCS11_STORE", "before")
 	t.Setenv("TSS2_LOG", "")
 	os.Unsetenv("TSS2_LOG")
-	var r recorder
+	var r requirestest.Recorder
 	token := Require(&r)
-	if r.skipped {
-		t.Skip(r.message)
+	if r.Skipped {
+		t.Skip(r.Message)
 	}
-	if r.failed {
-		t.Fatal(r.message)
+	if r.Failed {
+		t.Fatal(r.Message)
 	}
 	for name, want := range token.environment() {
 		if got := os.Getenv(name); got != want || want == "" {
@@ -98,11 +83,11 @@ func TestRequire(t *testing.T) {
 	if token.PIN == token.SOPIN || len(token.PIN) < 16 {
 		t.Error("PINs are not random")
 	}
-	if second := (recorder{}); Require(&second) != nil || !second.failed {
+	if second := (requirestest.Recorder{}); Require(&second) != nil || !second.Failed {
 		t.Error("a second token at the same time is accepted")
 	}
 
-	r.cleanups[0]()
+	r.Cleanups[0]()
 	if got := os.Getenv("TPM2_PKCS11_STORE"); got != "before" {
 		t.Errorf("TPM2_PKCS11_STORE = %q afterwards", got)
 	}
@@ -115,12 +100,12 @@ func TestRequire(t *testing.T) {
 	if token.process.Running() {
 		t.Error("TPM outlived the test")
 	}
-	var third recorder
+	var third requirestest.Recorder
 	other := Require(&third)
-	if third.failed {
-		t.Fatal(third.message)
+	if third.Failed {
+		t.Fatal(third.Message)
 	}
-	defer third.cleanups[0]()
+	defer third.Cleanups[0]()
 	if other.PIN == token.PIN || other.Label == token.Label || other.Dir == token.Dir {
 		t.Errorf("%v in %s after %v in %s: not a new token", other, other.Dir, token, token.Dir)
 	}
