@@ -11,6 +11,7 @@ import (
 // an effect is not done again if once is set. If reusable is false, the call belongs to its worker.
 func (c *conn) attempt(d deadline, call *call, key *liveKey, once bool) (reusable bool, err error) {
 	doubts, input := 0, true // failures that don't tell what is wrong, and whether all of them may be the input's fault
+	forbidden := false       // the token has said so
 	var last error
 	for n := 1; ; n++ {
 		made := c.made.Load()
@@ -60,9 +61,10 @@ func (c *conn) attempt(d deadline, call *call, key *liveKey, once bool) (reusabl
 			doubts++
 			input = input && call.mayBeInput(err)
 		}
-		if err := c.remedy(d, failedCall{call, key, bound, made, once, doubts, input}, err); err != nil {
+		if err := c.remedy(d, failedCall{call, key, bound, made, once, doubts, input, forbidden}, err); err != nil {
 			return true, err
 		}
+		forbidden = forbidden || isForbidden(last)
 	}
 }
 
@@ -75,6 +77,8 @@ type failedCall struct {
 	once   bool     // it must not be done twice
 	doubts int      // failures of it that don't tell what is wrong
 	input  bool     // all of these may be its input's fault
+
+	forbidden bool // the token said so before
 }
 
 // remedy does what helps against err, with which f failed, and returns nil if it is worth trying again, or else what to tell
@@ -90,6 +94,11 @@ func (c *conn) remedy(d deadline, f failedCall, err error) error {
 	}
 	switch t {
 	case callersFault, pinRefused:
+		if isForbidden(err) && f.key != nil && !f.forbidden {
+			// It was permitted when the key proved itself. SoftHSM2 says this while another program removes the key.
+			f.key.unbind(f.bound)
+			return nil
+		}
 		return err
 	case lostSession:
 		return nil // the worker opens another one

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/faultp11"
 )
 
 // ulongs is an attribute of CK_ULONGs as the token gives it.
@@ -266,4 +267,33 @@ func TestHostileAttributes(t *testing.T) {
 		mustOpen(t, b, p)
 	}
 	has(t, b, ec, before)
+}
+
+// TestForbiddenMeanwhile: a token that says once that a key may not sign is asked again, after the key was looked up; one that
+// means it is believed.
+func TestForbiddenMeanwhile(t *testing.T) {
+	r := newRig(t)
+	b := r.client(t)
+	key := mustGenerate(t, b, r.p256("key"))
+	for _, function := range []string{"C_SignInit", "C_Sign"} {
+		r.ResetCounts()
+		r.Set(faultp11.Rule{Function: function, Code: uint64(ckrKeyFunctionNotPermitted), Times: 1})
+		signsWell(t, key)
+		if n := r.Count("C_FindObjectsInit"); n != 1 {
+			t.Errorf("%s: %d searches, want 1", function, n)
+		}
+		r.failing(function, ckrKeyFunctionNotPermitted)
+		for range 3 {
+			r.ResetCounts()
+			wants(t, signOnce(t.Context(), key), backend.ErrNotPermitted, function, "CKR_KEY_FUNCTION_NOT_PERMITTED", r.token.Label)
+			if n := r.Count("C_SignInit"); n > 4 {
+				t.Errorf("%s: %d signatures were begun for one", function, n)
+			}
+		}
+		r.Set()
+		signsWell(t, key)
+	}
+	if n := r.Count("C_Login"); n != 0 {
+		t.Errorf("%d logins", n)
+	}
 }

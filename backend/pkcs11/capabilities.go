@@ -88,7 +88,7 @@ func (k *candidate) prove(ctx context.Context, publics []crypto.PublicKey) (prov
 				switch {
 				case err != nil:
 					return classify(err)
-				case inTrouble(why):
+				case inTrouble(why) || isForbidden(why): // which says nothing of whose key it is
 					return classify(why)
 				case !valid && why != nil:
 					return fmt.Errorf("%w: %w", errNotIts, why)

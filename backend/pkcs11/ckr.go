@@ -17,6 +17,9 @@ const (
 	ckrEncryptedDataInvalid  ckr = 0x040
 	ckrEncryptedDataLenRange ckr = 0x041
 	ckrKeyHandleInvalid      ckr = 0x060
+
+	ckrKeyFunctionNotPermitted ckr = 0x068
+
 	ckrPINIncorrect          ckr = 0x0A0
 	ckrPINInvalid            ckr = 0x0A1
 	ckrPINLenRange           ckr = 0x0A2

@@ -95,6 +95,12 @@ func isFinal(err error) bool {
 	return false
 }
 
+// isForbidden reports whether err says that the token does not permit what the key was asked for.
+func isForbidden(err error) bool {
+	c, ok := code(err)
+	return ok && c == ckrKeyFunctionNotPermitted
+}
+
 func isUnsupported(err error) bool { return errors.Is(err, backend.ErrUnsupported) }
 
 // functionOf returns the PKCS#11 function that failed, or "".
