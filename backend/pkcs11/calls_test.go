@@ -91,6 +91,34 @@ func TestOneSweep(t *testing.T) {
 	}
 }
 
+// TestOpenReadsLittle: a key that is known to the index is opened with one reading of its attributes, and one of its public
+// key if it does not say that itself.
+func TestOpenReadsLittle(t *testing.T) {
+	f := newFaulty(t)
+	b := f.connect(t, Library{})
+	for _, test := range []struct {
+		p    Params
+		want int
+	}{
+		{f.on("ec"), 2}, {on(f.token, "ed", EdDSA), 2}, {f.oaep("rsa"), 1}, {withBits(on(f.token, "aes", AESGCM), 256), 1},
+	} {
+		mustGenerate(t, b, test.p)
+		mustOpen(t, b, test.p) // searches
+		c := theConn(t, b)
+		c.search <- struct{}{}
+		c.index.until = time.Now().Add(time.Hour)
+		<-c.search
+		f.ResetCounts()
+		mustOpen(t, b, test.p)
+		if n := f.Count("C_GetAttributeValue"); n != test.want {
+			t.Errorf("%s: attributes were read %d times, want %d", test.p.KeyLabel, n, test.want)
+		}
+		if n := f.Count("C_FindObjectsInit"); n != 0 {
+			t.Errorf("%s: %d searches, want 0", test.p.KeyLabel, n)
+		}
+	}
+}
+
 // TestQueue: calls that wait are served in turn, and leave at once when their context ends.
 func TestQueue(t *testing.T) {
 	f := newFaulty(t)

@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -110,8 +111,18 @@ func (c *conn) name(e entry) string {
 // describeKey reads the attributes of the key e.
 func (w *worker) describeKey(r *cryptoki.Reader, e entry) (object, error) {
 	o := object{entry: e, epoch: w.pool.conn.epoch.Load()}
-	v, err := r.Short(w.session, e.handle, attrSign, attrDecrypt, attrEncrypt, attrWrap, attrUnwrap, attrDerive,
+	types := append(make([]uint, 0, 12), attrSign, attrDecrypt, attrEncrypt, attrWrap, attrUnwrap, attrDerive,
 		attrAlwaysAuthenticate, attrAllowedMechanisms, attrValueLen)
+	// What most private keys say of the public one is read in the same call, since each takes some modules long.
+	common := len(types)
+	switch {
+	case e.class != classPrivate:
+	case e.kind == keyRSA:
+		types = append(types, attrModulus, attrPublicExponent)
+	case e.kind == keyEC || e.kind == keyEdDSA:
+		types = append(types, attrECParams, attrECPoint, attrPublicKeyInfo)
+	}
+	v, err := r.Short(w.session, e.handle, types...)
 	if err != nil {
 		return object{}, err
 	}
@@ -121,12 +132,17 @@ func (w *worker) describeKey(r *cryptoki.Reader, e entry) (object, error) {
 		o.allowed = append(o.allowed, Mechanism(ulong(list[:ulongSize])))
 	}
 	o.bits = int(min(ulong(v[8]), 1<<16)) * 8
-	if e.class == classPrivate {
-		if o.own, err = w.readMaterial(r, e.handle, e.class, e.kind); err != nil {
-			return object{}, err
-		}
+	own := v[common:]
+	switch {
+	case e.class != classPrivate:
+	case len(own) == 3:
+		o.own = material{params: bytes.Clone(own[0]), point: bytes.Clone(own[1]), info: bytes.Clone(own[2])}
+	case len(own) == 2 && len(own[0]) > 0 && len(own[1]) > 0:
+		o.own = material{modulus: bytes.Clone(own[0]), exponent: bytes.Clone(own[1])}
+	default: // there is none, or it is long
+		o.own, err = w.readMaterial(r, e.handle, e.class, e.kind)
 	}
-	return o, nil
+	return o, err
 }
 
 // material is everything on an object that a public key can be made of.

@@ -8,7 +8,9 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
+	"maps"
 	"math/big"
+	"slices"
 
 	"filippo.io/mldsa"
 
@@ -188,8 +190,13 @@ func kindOf(pub crypto.PublicKey) keyType {
 
 // usablePublic reports whether pub can be verified with.
 func usablePublic(pub crypto.PublicKey) bool {
-	if pub, ok := pub.(*rsa.PublicKey); ok && pub.N.BitLen() > maxModulus {
-		return false
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		if pub.N.BitLen() > maxModulus {
+			return false
+		}
+	case *ecdsa.PublicKey: // whoever parsed it has seen to it that the point is on the curve, which takes long
+		return slices.Contains(slices.Collect(maps.Values(curves)), pub.Curve)
 	}
 	_, err := backend.SubjectPublicKeyInfo(pub)
 	return err == nil
