@@ -21,6 +21,7 @@ func TestStats(t *testing.T) {
 		t.Errorf("before the first key: %+v", b.Stats())
 	}
 	key := mustGenerate(t, b, withCurve(on(token, "ec", ECDSA), "P256")).(backend.Signer)
+	eventually(t, "the session is idle", func() bool { return b.Stats()[0].Busy == 0 })
 	if s := b.Stats(); len(s) != 1 || s[0].Token != token.Label || s[0].Serial == "" || s[0].Sessions != 1 || s[0].Busy+s[0].Waiting+s[0].Hung != 0 || s[0].Down {
 		t.Errorf("at rest: %+v", s)
 	}
