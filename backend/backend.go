@@ -148,7 +148,8 @@ type AEAD interface {
 	Key
 
 	// Seal encrypts plaintext and authenticates it together with additionalData, which may be nil. The ciphertext
-	// carries all that Open needs; for AES-GCM it is nonce ‖ ciphertext ‖ tag with a random 12-byte nonce.
+	// carries all that Open needs; for AES-GCM it is nonce ‖ ciphertext ‖ tag with a random 12-byte nonce, unless the key
+	// manager has a form of its own, which the backend's documentation then says.
 	Seal(ctx context.Context, plaintext, additionalData []byte) ([]byte, error)
 
 	// Open decrypts what Seal returned. Every failure to decrypt gives the same error, ErrDecryption.

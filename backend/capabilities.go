@@ -102,9 +102,10 @@ type Capabilities struct {
 	// Section 5.2).
 	SignatureContexts bool
 
-	// MaxMessage is the longest message, in bytes, that can be signed where the key manager takes the whole message, or
-	// authenticated; 0 means that there is no limit.
-	MaxMessage int
+	// MinMessage and MaxMessage are the shortest and the longest message, in bytes, that can be signed where the key manager
+	// takes the whole message, or authenticated; MaxMessage 0 means that there is no limit. Some key managers don't take an
+	// empty message.
+	MinMessage, MaxMessage int
 
 	// OAEPHashes are the hashes with which RSAES-OAEP ciphertexts can be decrypted (the same for label and MGF1), the
 	// preferred one first. OAEPLabels tells whether a label may be given.
@@ -115,8 +116,9 @@ type Capabilities struct {
 	// program asked for it.
 	RawRSA bool
 
-	// MaxPlaintext is the longest plaintext of Seal in bytes; 0 means that there is no limit.
-	MaxPlaintext int
+	// MinPlaintext and MaxPlaintext are the shortest and the longest plaintext of Seal in bytes; MaxPlaintext 0 means that
+	// there is no limit.
+	MinPlaintext, MaxPlaintext int
 
 	// MACs are the message authentication codes.
 	MACs []MACAlgorithm

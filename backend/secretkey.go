@@ -28,6 +28,9 @@ func (o AEADOps) Seal(ctx context.Context, plaintext, additionalData []byte) ([]
 	if limit := o.h.cfg.Capabilities.MaxPlaintext; limit > 0 && len(plaintext) > limit {
 		return nil, o.h.Refusef(ErrInvalidParams, "got a plaintext of %d bytes; it takes at most %d", len(plaintext), limit)
 	}
+	if least := o.h.cfg.Capabilities.MinPlaintext; len(plaintext) < least {
+		return nil, o.h.Refusef(ErrInvalidParams, "got a plaintext of %d bytes; it takes at least %d", len(plaintext), least)
+	}
 	return o.call(ctx, o.seal, plaintext, additionalData)
 }
 
@@ -76,6 +79,8 @@ func (o MACOps) ComputeMAC(ctx context.Context, alg MACAlgorithm, message []byte
 		return nil, o.h.Refusef(ErrUnsupported, "can't compute %.40q; it takes %v", string(alg), caps.MACs)
 	case caps.MaxMessage > 0 && len(message) > caps.MaxMessage:
 		return nil, o.h.Refusef(ErrInvalidParams, "got a message of %d bytes; it takes at most %d", len(message), caps.MaxMessage)
+	case len(message) < caps.MinMessage:
+		return nil, o.h.Refusef(ErrInvalidParams, "got a message of %d bytes; it takes at least %d", len(message), caps.MinMessage)
 	}
 	return run(ctx, o.h, macCall{o.mac, alg, o.h.input(message)}, runMAC)
 }

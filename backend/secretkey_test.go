@@ -72,7 +72,8 @@ const symmetric = backend.UsageEncrypt | backend.UsageDecrypt | backend.UsageMAC
 
 func TestSecretKey(t *testing.T) {
 	var calls int
-	key := newSecretKey(backend.Capabilities{Usages: symmetric, MACs: []backend.MACAlgorithm{backend.HMACSHA256}, MaxRandom: 8, MaxPlaintext: 5, MaxMessage: 7}, &calls)
+	key := newSecretKey(backend.Capabilities{Usages: symmetric, MACs: []backend.MACAlgorithm{backend.HMACSHA256}, MaxRandom: 8,
+		MinPlaintext: 2, MaxPlaintext: 5, MinMessage: 3, MaxMessage: 7}, &calls)
 	ctx := t.Context()
 	assert.Nil(t, key.Public())
 
@@ -111,6 +112,8 @@ func TestSecretKey(t *testing.T) {
 		"MAC algorithm":   {second(key.ComputeMAC(ctx, backend.HMACSHA512, nil)), backend.ErrUnsupported},
 		"VerifyMAC":       {key.VerifyMAC(ctx, "junk", nil, nil), backend.ErrUnsupported},
 		"long message":    {second(key.ComputeMAC(ctx, backend.HMACSHA256, make([]byte, 8))), backend.ErrInvalidParams},
+		"short message":   {second(key.ComputeMAC(ctx, backend.HMACSHA256, make([]byte, 2))), backend.ErrInvalidParams},
+		"short plaintext": {second(key.Seal(ctx, make([]byte, 1), nil)), backend.ErrInvalidParams},
 		"long plaintext":  {second(key.Seal(ctx, make([]byte, 6), nil)), backend.ErrInvalidParams},
 		"no random bytes": {second(key.GenerateRandom(ctx, 0)), backend.ErrInvalidParams},
 		"negative random": {second(key.GenerateRandom(ctx, -1)), backend.ErrInvalidParams},

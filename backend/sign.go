@@ -44,7 +44,7 @@ func (o SignOps) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 	if err != nil {
 		return nil, err
 	}
-	limit := o.h.cfg.Capabilities.MaxMessage
+	least, limit := o.h.cfg.Capabilities.MinMessage, o.h.cfg.Capabilities.MaxMessage
 	switch {
 	case req.Hash != 0 && len(digest) != req.Hash.Size():
 		return nil, o.h.Refusef(ErrInvalidParams, "got a digest of %d bytes; %s has %d", len(digest), req.Hash, req.Hash.Size())
@@ -52,6 +52,8 @@ func (o SignOps) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 		req.Digest = o.h.input(digest)
 	case limit > 0 && len(digest) > limit:
 		return nil, o.h.Refusef(ErrInvalidParams, "got a message of %d bytes; it takes at most %d", len(digest), limit)
+	case len(digest) < least:
+		return nil, o.h.Refusef(ErrInvalidParams, "got a message of %d bytes; it takes at least %d", len(digest), least)
 	default:
 		req.Message = o.h.input(digest)
 	}

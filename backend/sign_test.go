@@ -65,7 +65,7 @@ func TestMessageSchemes(t *testing.T) {
 	for kind, alg := range map[string]backend.SignatureAlgorithm{"ed25519": pureEd25519, "mldsa": pureMLDSA} {
 		t.Run(kind, func(t *testing.T) {
 			key, _ := newKeyWith(t, kind, backend.HandleConfig{Capabilities: backend.Capabilities{
-				Signatures: []backend.SignatureAlgorithm{alg}, SignatureContexts: true, MaxMessage: 100}})
+				Signatures: []backend.SignatureAlgorithm{alg}, SignatureContexts: true, MinMessage: 2, MaxMessage: 100}})
 			withContext := func(s string) crypto.SignerOpts {
 				if kind == "mldsa" {
 					return &mldsa.Options{Context: s}
@@ -88,6 +88,8 @@ func TestMessageSchemes(t *testing.T) {
 
 				_, err = sign(make([]byte, 101), crypto.Hash(0))
 				assert.ErrorIs(t, err, backend.ErrInvalidParams, "longer than MaxMessage")
+				_, err = sign(make([]byte, 1), crypto.Hash(0))
+				assert.ErrorIs(t, err, backend.ErrInvalidParams, "shorter than MinMessage")
 				_, err = sign(message, withContext(strings.Repeat("x", 256)))
 				assert.ErrorIs(t, err, backend.ErrInvalidParams, "context longer than 255 bytes")
 				_, err = sign(make([]byte, 32), crypto.SHA256)

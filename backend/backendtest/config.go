@@ -69,10 +69,12 @@ type Key struct {
 
 	Decapsulates bool // is of ML-KEM; if false, the key must be no crypto.Decapsulator
 
-	AEAD   bool
-	MACs   []backend.MACAlgorithm
-	Wraps  bool
-	Random bool
+	AEAD bool
+	// OwnCiphertexts: those of AEAD have a form of the key manager's own, and don't begin with a nonce.
+	OwnCiphertexts bool
+	MACs           []backend.MACAlgorithm
+	Wraps          bool
+	Random         bool
 }
 
 // Generate is a key to be made.

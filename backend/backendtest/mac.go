@@ -41,9 +41,9 @@ func macSize(alg backend.MACAlgorithm) int {
 }
 
 func checkMACAlgorithm(c *checker, m backend.MAC, alg backend.MACAlgorithm) {
-	limit := m.Capabilities().MaxMessage
-	for _, n := range []int{0, 1, 16, 200, 5000, limit} {
-		if limit > 0 && n > limit {
+	least, limit := m.Capabilities().MinMessage, m.Capabilities().MaxMessage
+	for _, n := range []int{0, 1, 16, 200, 5000, least, limit} {
+		if limit > 0 && n > limit || n < least {
 			continue
 		}
 		message := random(n)
@@ -103,6 +103,9 @@ func macRefusals(c *checker, k Key, m backend.MAC) []refusal {
 		declared[alg] = true
 		if limit := m.Capabilities().MaxMessage; limit > 0 {
 			refuse(alg, limit+1, backend.ErrInvalidParams)
+		}
+		if least := m.Capabilities().MinMessage; least > 0 {
+			refuse(alg, least-1, backend.ErrInvalidParams)
 		}
 	}
 	for _, alg := range macAlgorithms {

@@ -187,18 +187,18 @@ func (m *memory) capabilities(e *entry) backend.Capabilities {
 		add(backend.ECDSA, 0, crypto.SHA256, crypto.SHA512, crypto.SHA1)
 	case "ed25519":
 		add(backend.Ed25519, 0, 0)
-		c.SignatureContexts, c.MaxMessage = true, 5000
+		c.SignatureContexts, c.MinMessage, c.MaxMessage = true, 1, 5000
 	case "mldsa":
 		add(backend.MLDSA, 0, 0)
 		c.SignatureContexts = true
 	case "mlkem":
 		c.Algorithm, c.Usages = "ML-KEM-768", backend.UsageDerive
 	case "aes":
-		c.Algorithm, c.MaxRandom, c.MaxPlaintext = "AES-256", 1024, 2000
+		c.Algorithm, c.MaxRandom, c.MinPlaintext, c.MaxPlaintext = "AES-256", 1024, 1, 2000
 		c.Usages = backend.UsageEncrypt | backend.UsageDecrypt | backend.UsageWrap | backend.UsageUnwrap |
 			backend.UsageGenerateRandom
 	case "hmac":
-		c.Algorithm, c.Usages, c.MaxMessage = "HMAC", backend.UsageMAC, 6000
+		c.Algorithm, c.Usages, c.MinMessage, c.MaxMessage = "HMAC", backend.UsageMAC, 1, 6000
 		c.MACs = []backend.MACAlgorithm{backend.HMACSHA256, backend.HMACSHA512}
 	}
 	if m.is("usage-lacks-method") {

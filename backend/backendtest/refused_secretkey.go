@@ -28,6 +28,12 @@ func secretKeyRefusals(c *checker, k Key, key backend.Key) []refusal {
 		} else if caps.MaxPlaintext > 0 {
 			refuse("Seal of a plaintext that is too long", seal, backend.ErrInvalidParams)
 		}
+		if k.AEAD && caps.MinPlaintext > 0 {
+			refuse("Seal of a plaintext that is too short", func() error {
+				_, err := s.Seal(c.Context(), make([]byte, caps.MinPlaintext-1), nil)
+				return err
+			}, backend.ErrInvalidParams)
+		}
 	}
 	if m, ok := key.(backend.MAC); ok {
 		all = append(all, macRefusals(c, k, m)...)

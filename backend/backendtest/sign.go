@@ -97,12 +97,12 @@ func checkDER(c *checker, key backend.Key, sig []byte) {
 }
 
 // checkLengths checks messages of unusual lengths. (Rule: Ed25519 and ML-DSA sign the message itself, whatever its
-// length, up to Capabilities().MaxMessage; one byte more is refused.)
+// length, from Capabilities().MinMessage up to MaxMessage; one byte less or more is refused.)
 func checkLengths(c *checker, s backend.MessageSigner) {
 	a := s.Capabilities().Signatures[0]
-	limit := s.Capabilities().MaxMessage
-	for _, n := range []int{0, 1, 20, 32, 64, 4096, limit} {
-		if limit > 0 && n > limit {
+	least, limit := s.Capabilities().MinMessage, s.Capabilities().MaxMessage
+	for _, n := range []int{least, 0, 1, 20, 32, 64, 4096, limit} {
+		if limit > 0 && n > limit || n < least {
 			continue
 		}
 		message := random(n)
@@ -117,6 +117,10 @@ func checkLengths(c *checker, s backend.MessageSigner) {
 	if limit > 0 {
 		_, err := s.SignContext(c.Context(), make([]byte, limit+1), options(a))
 		c.refused("SignContext of a message that is too long", err, backend.ErrInvalidParams)
+	}
+	if least > 0 {
+		_, err := s.SignContext(c.Context(), make([]byte, least-1), options(a))
+		c.refused("SignContext of a message that is too short", err, backend.ErrInvalidParams)
 	}
 }
 
