@@ -1,0 +1,113 @@
+package awskms
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/managedkeys/managedkeys/backend/remote"
+)
+
+// refreshPause is how long credentials that were refused are not asked for again.
+const refreshPause = time.Second
+
+// conn is one client of the service in one Region.
+type conn struct {
+	client      *kms.Client
+	remote      *remote.Connection
+	region      string
+	credentials *aws.CredentialsCache
+
+	mu         sync.Mutex // guards what follows
+	generation int        // of the credentials: how often they were thrown away
+	refreshed  time.Time  // when they last were
+}
+
+// newConn returns a conn with a client of its own. The SDK tries once; remote does the rest.
+func newConn(cfg aws.Config, o *Options, remotes remote.Options, custom ...func(*kms.Options)) *conn {
+	c := &conn{region: cfg.Region, remote: remote.NewConnection(Type, remotes, classify)}
+	var ok bool
+	if c.credentials, ok = cfg.Credentials.(*aws.CredentialsCache); !ok && cfg.Credentials != nil {
+		c.credentials = aws.NewCredentialsCache(cfg.Credentials)
+	}
+	c.client = kms.NewFromConfig(cfg, func(k *kms.Options) {
+		k.Retryer = aws.NopRetryer{}
+		if c.credentials != nil {
+			k.Credentials = taggedCredentials{c.credentials}
+		}
+		if o.UseFIPS {
+			k.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
+		}
+		if o.UseDualStack {
+			k.EndpointOptions.UseDualStackEndpoint = aws.DualStackEndpointStateEnabled
+		}
+		for _, f := range custom {
+			f(k)
+		}
+		for _, f := range o.KMS {
+			f(k)
+		}
+	})
+	return c
+}
+
+// current returns the generation of the credentials.
+func (c *conn) current() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.generation
+}
+
+// refresh throws the cached credentials away, unless another caller did so since generation seen, or it was done a moment
+// ago. It reports whether a request may be signed again with other credentials.
+func (c *conn) refresh(seen int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.generation != seen {
+		return true
+	}
+	if c.credentials == nil || time.Since(c.refreshed) < refreshPause {
+		return false
+	}
+	c.credentials.Invalidate()
+	c.generation++
+	c.refreshed = time.Now()
+	return true
+}
+
+// method is an operation of the SDK's client, such as (*kms.Client).Sign.
+type method[In, Out any] = func(*kms.Client, context.Context, *In, ...func(*kms.Options)) (*Out, error)
+
+// call makes one request as [remote.Do] does, and a second one if the credentials were stale. check returns why an answer is
+// not one to the request; it may be nil.
+func call[In, Out any](ctx context.Context, c *conn, what remote.Call, m method[In, Out], in *In, check func(*Out) error) (*Out, error) {
+	return remote.Do(ctx, c.remote, what, func(ctx context.Context) (*Out, error) {
+		seen := c.current()
+		out, err := m(c.client, ctx, in)
+		if err != nil && stale(err) && c.refresh(seen) {
+			out, err = m(c.client, ctx, in)
+		}
+		if err == nil && check != nil {
+			err = check(out)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return out, nil
+	})
+}
+
+// httpTransport returns a transport for the client that keeps enough connections for many goroutines: the SDK's keeps 10.
+func httpTransport(from *http.Transport) *http.Transport {
+	t := from.Clone()
+	t.DisableKeepAlives = false
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, maxIdle
+	return t
+}
+
+// maxIdle is how many connections are kept for each host.
+const maxIdle = 256
