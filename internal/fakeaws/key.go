@@ -3,6 +3,7 @@ package fakeaws
 import (
 	"crypto"
 	"crypto/rsa"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,6 +42,8 @@ func (k *key) arn() string { return fmt.Sprintf("arn:aws:kms:%s:%s:key/%s", k.re
 func aliasARN(region, name string) string {
 	return fmt.Sprintf("arn:aws:kms:%s:%s:%s", region, Account, name)
 }
+
+var errSpec = errors.New("no such key spec")
 
 // usages are the usages that each key spec may have, the default first.
 //

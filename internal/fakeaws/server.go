@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -263,5 +262,3 @@ func (s *Server) inRegion(name string) *region {
 	}
 	return r
 }
-
-var errSpec = errors.New("no such key spec")
