@@ -116,18 +116,18 @@ func code(err error) string {
 
 // classify returns what err, of a call of the SDK, means.
 func classify(err error) remote.Verdict {
-	verdict := func(sentinel error, kind remote.Kind) remote.Verdict {
-		return remote.Verdict{Err: fmt.Errorf("%w: %w", sentinel, err), Kind: kind, After: retryAfter(err)}
+	verdict := func(m meaning) remote.Verdict {
+		return remote.Verdict{Err: fmt.Errorf("%w: %w", m.sentinel, err), Kind: m.kind, After: retryAfter(err)}
 	}
 	var credentials *credentialsError
 	switch {
 	case errors.Is(err, backend.ErrIntegrity):
 		return remote.Verdict{Err: err, Kind: remote.Damaged}
 	case errors.As(err, &credentials):
-		return verdict(backend.ErrCredentials, remote.Final)
+		return verdict(meaning{backend.ErrCredentials, remote.Final})
 	}
 	if m, known := meanings[code(err)]; known {
-		return verdict(m.sentinel, m.kind)
+		return verdict(m)
 	}
 	var response *smithyhttp.ResponseError
 	var undecoded *smithy.DeserializationError
@@ -135,26 +135,26 @@ func classify(err error) remote.Verdict {
 	case errors.As(err, &response) && response.HTTPStatusCode() != 0:
 		return verdict(byStatus(response.HTTPStatusCode()))
 	case errors.As(err, &undecoded):
-		return verdict(backend.ErrIntegrity, remote.Damaged)
+		return verdict(meaning{backend.ErrIntegrity, remote.Damaged})
 	case unreached(err):
-		return verdict(backend.ErrUnavailable, remote.Unreached)
+		return verdict(meaning{backend.ErrUnavailable, remote.Unreached})
 	case invalidRequest(err):
-		return verdict(backend.ErrInvalidParams, remote.Final)
+		return verdict(meaning{backend.ErrInvalidParams, remote.Final})
 	}
-	return verdict(backend.ErrUnavailable, remote.Transient)
+	return verdict(meaning{backend.ErrUnavailable, remote.Transient})
 }
 
 // byStatus is for answers whose error code is unknown or missing, as that of a proxy.
-func byStatus(status int) (error, remote.Kind) {
+func byStatus(status int) meaning {
 	switch {
 	case status < 300:
-		return backend.ErrIntegrity, remote.Damaged
+		return meaning{backend.ErrIntegrity, remote.Damaged}
 	case status == http.StatusTooManyRequests:
-		return backend.ErrThrottled, remote.Throttled
+		return meaning{backend.ErrThrottled, remote.Throttled}
 	case status >= 500 || status == http.StatusRequestTimeout:
-		return backend.ErrUnavailable, remote.Transient
+		return meaning{backend.ErrUnavailable, remote.Transient}
 	}
-	return backend.ErrUnavailable, remote.Final
+	return meaning{backend.ErrUnavailable, remote.Final}
 }
 
 // unreached reports whether no connection was made.

@@ -68,7 +68,6 @@ func marshalSecp256k1(key *ecdsa.PrivateKey) ([]byte, error) {
 	raw := d.FillBytes(make([]byte, 32))
 	defer clear(raw)
 	point := secp256k1.PrivKeyFromBytes(raw).PubKey()
-	//lint:ignore SA1019 as above
 	if x, y := key.X, key.Y; point.X().Cmp(x) != 0 || point.Y().Cmp(y) != 0 {
 		return nil, asn1.StructuralError{Msg: "the private key is not that of the public key"}
 	}

@@ -128,11 +128,6 @@ func (p Params) match(s spec, usage string) error {
 	return nil
 }
 
-// describe returns the kind as Params have it.
-func (s spec) describe(usage string) Params {
-	return Params{KeyType: s.kind, KeyBits: s.bits, Curve: s.curve, ParameterSet: s.set, KeyUsage: usage}
-}
-
 // algorithm is what Capabilities.Algorithm says.
 func (s spec) algorithm(pub crypto.PublicKey) string {
 	switch {

@@ -1,0 +1,6 @@
+//go:build race
+
+package awskms
+
+// raceEnabled tells that the race detector makes everything many times slower.
+const raceEnabled = true
