@@ -4,9 +4,11 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/managedkeys/managedkeys/backend/remote"
@@ -21,6 +23,7 @@ type conn struct {
 	remote      *remote.Connection
 	region      string
 	credentials *aws.CredentialsCache
+	signer      signer
 
 	mu         sync.Mutex // guards what follows
 	generation int        // of the credentials: how often they were thrown away
@@ -30,12 +33,14 @@ type conn struct {
 // newConn returns a conn with a client of its own. The SDK tries once; remote does the rest.
 func newConn(cfg aws.Config, o *Options, remotes remote.Options, custom ...func(*kms.Options)) *conn {
 	c := &conn{region: cfg.Region, remote: remote.NewConnection(Type, remotes, classify)}
+	c.signer.reset()
 	var ok bool
 	if c.credentials, ok = cfg.Credentials.(*aws.CredentialsCache); !ok && cfg.Credentials != nil {
 		c.credentials = aws.NewCredentialsCache(cfg.Credentials)
 	}
 	c.client = kms.NewFromConfig(cfg, func(k *kms.Options) {
 		k.Retryer = aws.NopRetryer{}
+		k.HTTPSignerV4 = &c.signer
 		if c.credentials != nil {
 			k.Credentials = taggedCredentials{c.credentials}
 		}
@@ -53,6 +58,17 @@ func newConn(cfg aws.Config, o *Options, remotes remote.Options, custom ...func(
 		}
 	})
 	return c
+}
+
+// signer signs requests. The SDK's signer keeps the keys that it derives by access key and day, and would not see that a secret
+// key was put right; this one forgets them when the credentials are thrown away.
+type signer struct{ current atomic.Pointer[v4.Signer] }
+
+func (s *signer) reset() { s.current.Store(v4.NewSigner()) }
+
+// SignHTTP implements kms.HTTPSignerV4.
+func (s *signer) SignHTTP(ctx context.Context, c aws.Credentials, r *http.Request, hash, service, region string, at time.Time, opts ...func(*v4.SignerOptions)) error {
+	return s.current.Load().SignHTTP(ctx, c, r, hash, service, region, at, opts...)
 }
 
 // current returns the generation of the credentials.
@@ -74,6 +90,7 @@ func (c *conn) refresh(seen int) bool {
 		return false
 	}
 	c.credentials.Invalidate()
+	c.signer.reset()
 	c.generation++
 	c.refreshed = time.Now()
 	return true
