@@ -18,7 +18,8 @@ import (
 
 // Generate implements backend.Generator. KMSKey of params must be an alias (or the ARN of one), and KeyType and what it has
 // of KeyBits, Curve and ParameterSet must be given. The key is made first and then gets the alias, so that nobody sees it
-// before it is complete. It has the tags managedkeys:alias and managedkeys:token beside those of [Options].
+// before it is complete. It has the tags managedkeys:alias and managedkeys:token beside those of [Options], and a
+// description that says when it is complete.
 //
 // If the program stops in between, a key without an alias is left. The next Generate for the alias finds it, and completes
 // it if it is of the kind that is wanted, or else has it deleted; see also [Backend.RemoveOrphans]. To find it, that takes a
@@ -96,6 +97,12 @@ func (b *Backend) alone(ctx context.Context, c *conn, alias string) (leave func(
 func (c *conn) create(ctx context.Context, o *Options, n creation) (string, error) {
 	old, err := c.describe(ctx, n.alias)
 	exists := err == nil
+	if exists && old.isMaking() && (n.replace || old.KeyState == types.KeyStateEnabled) {
+		// The last step was not done. If the alias moves away before it is, the key looks like an orphan.
+		if err := c.complete(ctx, old.id.String(), n.alias); err != nil {
+			return "", err
+		}
+	}
 	switch {
 	case exists && !n.replace:
 		return "", fmt.Errorf("it is %s: %w", old.id, backend.ErrKeyExists)
@@ -116,7 +123,10 @@ func (c *conn) create(ctx context.Context, o *Options, n creation) (string, erro
 			return "", c.abandon(ctx, arn, err)
 		}
 	}
-	return arn, c.alias(ctx, n, arn, exists)
+	if err := c.alias(ctx, n, arn, exists); err != nil {
+		return "", err
+	}
+	return arn, c.complete(ctx, arn, n.alias)
 }
 
 // recover looks for orphans of the alias. It returns one that is what is wanted, or "", and removes the others if they are
@@ -133,7 +143,7 @@ func (c *conn) recover(ctx context.Context, n creation) (string, error) {
 		switch {
 		case fits && use == "":
 			use = o.id.String()
-		case time.Since(o.made()) >= patience:
+		case time.Since(o.since()) >= patience:
 			if err := c.remove(ctx, o.id.String()); err != nil {
 				return "", err
 			}
@@ -146,7 +156,7 @@ func (c *conn) recover(ctx context.Context, n creation) (string, error) {
 func (c *conn) createKey(ctx context.Context, o *Options, n creation) (string, error) {
 	in := &kms.CreateKeyInput{
 		KeySpec: n.spec.name, KeyUsage: types.KeyUsageType(n.usage), MultiRegion: &n.params.MultiRegion,
-		Description: aws.String(descriptionPrefix + n.alias), Tags: o.tags(n.alias, n.token), Origin: types.OriginTypeAwsKms,
+		Description: aws.String(making + n.alias), Tags: o.tags(n.alias, n.token), Origin: types.OriginTypeAwsKms,
 	}
 	if n.material != nil {
 		in.Origin = types.OriginTypeExternal

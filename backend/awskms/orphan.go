@@ -17,16 +17,18 @@ import (
 	"github.com/managedkeys/managedkeys/backend/remote"
 )
 
-// A key is made in two steps: CreateKey, and then CreateAlias or UpdateAlias. One that is left without an alias because the
-// program stopped in between is an orphan, and is known by its tags.
+// A key is made in steps: CreateKey, CreateAlias or UpdateAlias, and UpdateKeyDescription. One that is left without an alias
+// because the program stopped in between is an orphan. It is known by its tags, and by its description that it was not
+// completed: a key that had its alias once is nobody's to delete, wherever the alias is now.
 const (
 	// tagAlias has the alias that the key was to have, and tagToken what tells this making of it from all others.
 	tagAlias = "managedkeys:alias"
 	tagToken = "managedkeys:token"
 
-	// descriptionPrefix begins the description of each key that is made here. Descriptions cost no request of their own where
-	// tags do, and the service allows few of these a second.
-	descriptionPrefix = "managedkeys: "
+	// making begins the description of a key that is being made, and made that of one that has got its alias. DescribeKey
+	// shows descriptions; tags take a request of their own, and the service allows few of these a second.
+	making = "managedkeys: making "
+	made   = "managedkeys: "
 
 	// patience is how old an orphan must be before it is removed: another program may be making it.
 	patience = 15 * time.Minute
@@ -87,7 +89,7 @@ func (c *conn) orphans(ctx context.Context, alias string) ([]orphan, error) {
 			return true, nil // another's, or gone since
 		case err != nil:
 			return false, err
-		case !strings.HasPrefix(aws.ToString(d.Description), descriptionPrefix) || d.KeyState == types.KeyStatePendingDeletion:
+		case !d.isMaking() || d.KeyState == types.KeyStatePendingDeletion:
 			return true, nil
 		}
 		o := orphan{described: d}
@@ -99,12 +101,25 @@ func (c *conn) orphans(ctx context.Context, alias string) ([]orphan, error) {
 		}
 		return true, nil
 	})
-	slices.SortStableFunc(found, func(a, b orphan) int { return a.made().Compare(b.made()) })
+	slices.SortStableFunc(found, func(a, b orphan) int { return a.since().Compare(b.since()) })
 	return found, err
 }
 
-// made returns when a key was made.
-func (d described) made() time.Time { return aws.ToTime(d.CreationDate) }
+// since returns when a key was made.
+func (d described) since() time.Time { return aws.ToTime(d.CreationDate) }
+
+// isMaking reports whether a key was not completed, as far as its description says.
+func (d described) isMaking() bool { return strings.HasPrefix(aws.ToString(d.Description), making) }
+
+// complete notes in its description that a key has got its alias.
+func (c *conn) complete(ctx context.Context, arn, alias string) error {
+	_, err := call(ctx, c, remote.Call{Op: "UpdateKeyDescription of " + arn}, (*kms.Client).UpdateKeyDescription,
+		&kms.UpdateKeyDescriptionInput{KeyId: &arn, Description: aws.String(made + alias)}, nil)
+	if err != nil {
+		return fmt.Errorf("the key has its alias, but its description can't be changed: %w", err)
+	}
+	return nil
+}
 
 // readTags reads the tags of a key of this package, which has few.
 func (c *conn) readTags(ctx context.Context, o *orphan) error {
@@ -155,7 +170,7 @@ func (b *Backend) RemoveOrphans(ctx context.Context, scope backend.Params) ([]st
 		}
 		var removed []string
 		for _, o := range found {
-			if time.Since(o.made()) < patience {
+			if time.Since(o.since()) < patience {
 				continue
 			}
 			if err := c.remove(ctx, o.id.String()); err != nil {

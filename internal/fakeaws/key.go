@@ -25,6 +25,7 @@ type key struct {
 	wrapping         string          // algorithm of the last GetParametersForImport
 	wrapped          *rsa.PrivateKey // to which it encrypts
 	importToken      []byte
+	policy           string
 	manager          string // CUSTOMER or AWS
 	validTo          time.Time
 }

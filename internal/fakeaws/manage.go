@@ -37,7 +37,7 @@ func createKey(s *Server, r *region, _ *key, req *request) (map[string]any, *Err
 	if err != nil {
 		return nil, errorf("ValidationException", "%v", err)
 	}
-	k.description, k.tags = req.Description, req.Tags
+	k.description, k.tags, k.policy = req.Description, req.Tags, req.Policy
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.add(k)
@@ -66,6 +66,18 @@ func getPublicKey(_ *Server, _ *region, k *key, _ *request) (map[string]any, *Er
 	member, algorithms := k.algorithms()
 	return map[string]any{"KeyId": k.arn(), "PublicKey": k.material.public, "KeySpec": k.spec, "CustomerMasterKeySpec": k.spec,
 		"KeyUsage": k.usage, member: algorithms}, nil
+}
+
+func getKeyPolicy(_ *Server, _ *region, k *key, _ *request) (map[string]any, *Error) {
+	return map[string]any{"Policy": orDefault(k.policy, `{"Version":"2012-10-17","Statement":[]}`), "PolicyName": "default"}, nil
+}
+
+func updateKeyDescription(_ *Server, _ *region, k *key, req *request) (map[string]any, *Error) {
+	if k.state == "PendingDeletion" {
+		return nil, k.usable()
+	}
+	k.description = req.Description
+	return map[string]any{}, nil
 }
 
 // page returns the part of a list that a request asks for, and where the next one begins ("" if there is none).

@@ -9,7 +9,7 @@ import (
 type request struct {
 	KeyId, AliasName, TargetKeyId                               string
 	KeySpec, CustomerMasterKeySpec, KeyUsage, Origin            string
-	Description                                                 string
+	Description, Policy                                         string
 	MultiRegion                                                 bool
 	Tags                                                        []tag
 	SigningAlgorithm, MessageType                               string
@@ -41,6 +41,7 @@ var operations = map[string]operation{
 	"CreateKey":              {handle: createKey, long: true},
 	"DescribeKey":            {handle: describeKey, byKey: true},
 	"GetPublicKey":           {handle: getPublicKey, byKey: true},
+	"GetKeyPolicy":           {handle: getKeyPolicy, byKey: true},
 	"ListKeys":               {handle: listKeys},
 	"ListAliases":            {handle: listAliases},
 	"ListResourceTags":       {handle: listResourceTags, byKey: true},
@@ -49,6 +50,7 @@ var operations = map[string]operation{
 	"DeleteAlias":            {handle: deleteAlias},
 	"EnableKey":              {handle: setState("Enabled"), byKey: true},
 	"DisableKey":             {handle: setState("Disabled"), byKey: true},
+	"UpdateKeyDescription":   {handle: updateKeyDescription, byKey: true},
 	"ScheduleKeyDeletion":    {handle: scheduleKeyDeletion, byKey: true},
 	"CancelKeyDeletion":      {handle: setState("Disabled"), byKey: true},
 	"CreateGrant":            {handle: createGrant, byKey: true},
