@@ -98,6 +98,7 @@ func TestFIPSWithEndpoint(t *testing.T) {
 	b := connect(t, &Options{UseFIPS: true})
 	_, err := b.Open(t.Context(), at(srv, Params{KMSKey: "alias/a"}))
 	assert.ErrorContains(t, err, "FIPS")
-	assert.Error(t, err)
+	assert.ErrorIs(t, err, backend.ErrInvalidParams)
+	assert.Zero(t, b.Retries())
 	assert.Zero(t, srv.Log.Count(""))
 }

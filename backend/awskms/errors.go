@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -138,7 +139,7 @@ func classify(err error) remote.Verdict {
 		return verdict(meaning{backend.ErrIntegrity, remote.Damaged})
 	case unreached(err):
 		return verdict(meaning{backend.ErrUnavailable, remote.Unreached})
-	case invalidRequest(err):
+	case !sent(err):
 		return verdict(meaning{backend.ErrInvalidParams, remote.Final})
 	}
 	return verdict(meaning{backend.ErrUnavailable, remote.Transient})
@@ -165,11 +166,12 @@ func unreached(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial" || errors.As(err, &dns) || errors.As(err, &certificate)
 }
 
-// invalidRequest reports whether the SDK refused to make the request.
-func invalidRequest(err error) bool {
-	var params smithy.InvalidParamsError
-	var serialization *smithy.SerializationError
-	return errors.As(err, &params) || errors.As(err, &serialization)
+// sent reports whether the SDK came to send the request. If it didn't, and could have made a connection, then it refuses what
+// it was given: settings that contradict each other, such as FIPS with an endpoint of one's own, have no type.
+func sent(err error) bool {
+	var send *smithyhttp.RequestSendError
+	var network net.Error
+	return errors.As(err, &send) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // retryAfter returns how long the answer asks to wait, which load balancers do (RFC 9110, Section 10.2.3).
