@@ -23,7 +23,8 @@ import (
 //
 // If the program stops in between, a key without an alias is left. The next Generate for the alias finds it, and completes
 // it if it is of the kind that is wanted, or else has it deleted; see also [Backend.RemoveOrphans]. To find it, that takes a
-// request for each key of the Region that has no alias.
+// request for each key of the Region that has no alias: where there are thousands, ctx needs a later deadline than the usual
+// call timeout.
 //
 // With Replace, the alias is moved to a new key. The old one stays what it was, with its ARN: what it encrypted needs it, and
 // deleting a key is for people to decide. The service moves aliases between keys of the same usage only.

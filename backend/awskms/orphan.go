@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -32,6 +34,9 @@ const (
 
 	// patience is how old an orphan must be before it is removed: another program may be making it.
 	patience = 15 * time.Minute
+
+	// parallel is how many keys are described at a time. The service takes 2,000 a second of an account.
+	parallel = 16
 
 	// deletionWindow is for how many days a key that was removed can be brought back; the shortest that the service has.
 	deletionWindow = 7
@@ -77,32 +82,73 @@ func (c *conn) orphans(ctx context.Context, alias string) ([]orphan, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found []orphan
+	var nameless []string
 	err = c.eachKey(ctx, func(arn string) (bool, error) {
-		id, err := parseIdentifier(arn)
-		if err != nil || named[id.key] != "" {
-			return true, nil
-		}
-		d, err := c.describe(ctx, arn)
-		switch {
-		case errors.Is(err, backend.ErrNotPermitted) || errors.Is(err, backend.ErrKeyNotFound):
-			return true, nil // another's, or gone since
-		case err != nil:
-			return false, err
-		case !d.isMaking() || d.KeyState == types.KeyStatePendingDeletion:
-			return true, nil
-		}
-		o := orphan{described: d}
-		if err := c.readTags(ctx, &o); err != nil {
-			return false, err
-		}
-		if o.alias != "" && (alias == "" || o.alias == alias) {
-			found = append(found, o)
+		if id, err := parseIdentifier(arn); err == nil && named[id.key] == "" {
+			nameless = append(nameless, arn)
 		}
 		return true, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	found, err := inParallel(nameless, func(arn string) (*orphan, error) { return c.orphan(ctx, arn, alias) })
 	slices.SortStableFunc(found, func(a, b orphan) int { return a.since().Compare(b.since()) })
 	return found, err
+}
+
+// orphan returns a key without an alias if it is an orphan that was to have alias, or any if that is "", and else nil.
+func (c *conn) orphan(ctx context.Context, arn, alias string) (*orphan, error) {
+	d, err := c.describe(ctx, arn)
+	switch {
+	case errors.Is(err, backend.ErrNotPermitted) || errors.Is(err, backend.ErrKeyNotFound):
+		return nil, nil // another's, or gone since
+	case err != nil:
+		return nil, err
+	case !d.isMaking() || d.KeyState == types.KeyStatePendingDeletion:
+		return nil, nil
+	}
+	o := &orphan{described: d}
+	if err := c.readTags(ctx, o); err != nil {
+		return nil, err
+	}
+	if o.alias == "" || alias != "" && o.alias != alias {
+		return nil, nil
+	}
+	return o, nil
+}
+
+// inParallel calls fn with each item, some at a time, and returns what it found, in the order of the items, or an error of fn.
+func inParallel[In, Out any](items []In, fn func(In) (*Out, error)) ([]Out, error) {
+	found, errs := make([]*Out, len(items)), make([]error, len(items))
+	slots := make(chan struct{}, parallel)
+	var failed atomic.Bool
+	var wait sync.WaitGroup
+	for i, item := range items {
+		slots <- struct{}{}
+		if failed.Load() {
+			break
+		}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			if found[i], errs[i] = fn(item); errs[i] != nil {
+				failed.Store(true)
+			}
+		})
+	}
+	wait.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	var out []Out
+	for _, o := range found {
+		if o != nil {
+			out = append(out, *o)
+		}
+	}
+	return out, nil
 }
 
 // since returns when a key was made.
