@@ -52,6 +52,7 @@ type Backend struct {
 	opts    Options
 	remotes remote.Options
 	gate    backend.Gate
+	given   *base                           // of New; nil of Connect
 	fixed   *conn                           // of New; nil of Connect
 	base    *remote.Shared[struct{}, *base] // of Connect
 	conns   *remote.Shared[settings, *conn] // of Connect
@@ -68,7 +69,8 @@ var (
 
 // New returns a Backend that reaches the service as cfg says, which config.LoadDefaultConfig returns. All its keys are in
 // cfg's Region; Region, AccessKey, SecretKey, SessionToken and Endpoint of [Params] must be empty or, Region, the same. The
-// HTTP client and the credentials of cfg are used as they are, and remain the program's. opts may be nil.
+// credentials of cfg are used as they are, and so is its HTTP client if it is none of the SDK's own (these keep few
+// connections, and one that is like them but keeps more takes their place). opts may be nil.
 //
 // It makes no request. The error wraps backend.ErrInvalidParams.
 func New(cfg aws.Config, opts *Options) (*Backend, error) {
@@ -82,7 +84,8 @@ func New(cfg aws.Config, opts *Options) (*Backend, error) {
 	case cfg.Credentials == nil:
 		return nil, invalid("Credentials", "the configuration has none")
 	}
-	b.fixed = newConn(cfg, &b.opts, b.remotes)
+	b.given = newBase(cfg)
+	b.fixed = newConn(b.given.cfg, &b.opts, b.remotes)
 	return b, nil
 }
 
@@ -185,6 +188,9 @@ func (b *Backend) Close() error {
 	}
 	left := b.gate.Close(closeWait)
 	var errs []error
+	if b.given != nil {
+		b.given.transport.CloseIdleConnections()
+	}
 	if b.conns != nil {
 		errs = append(errs, b.conns.Close(), b.base.Close())
 	}

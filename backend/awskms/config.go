@@ -91,13 +91,22 @@ func (b *Backend) load(ctx context.Context) (*base, error) {
 	if cfg.Region == "" {
 		cfg.Region = instanceRegion(ctx, cfg)
 	}
+	return newBase(cfg), nil
+}
+
+// newBase returns cfg with an HTTP client that keeps enough connections, unless the program gave one of its own.
+func newBase(cfg aws.Config) *base {
 	l := &base{cfg: cfg, transport: new(http.Transport)}
-	// A client that the program gave in Options.Load is used as it is.
-	if own, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
-		l.transport = httpTransport(own.GetTransport())
-		l.cfg.HTTPClient = &http.Client{Transport: l.transport, CheckRedirect: noRedirect}
+	from := awshttp.NewBuildableClient()
+	if cfg.HTTPClient != nil {
+		var ok bool
+		if from, ok = cfg.HTTPClient.(*awshttp.BuildableClient); !ok {
+			return l
+		}
 	}
-	return l, nil
+	l.transport = httpTransport(from.GetTransport())
+	l.cfg.HTTPClient = &http.Client{Transport: l.transport, CheckRedirect: noRedirect}
+	return l
 }
 
 // noRedirect has a redirect be the answer, since a request that is signed for one host is none for another.

@@ -174,6 +174,39 @@ func TestNoCredentials(t *testing.T) {
 	open[backend.Signer](t, b, Params{KMSKey: arn, Endpoint: srv.URL()}) // a failure is not kept
 }
 
+// TestIdentityServiceAway: if the service that gives out credentials is away, that is what the error says, and it passes.
+func TestIdentityServiceAway(t *testing.T) {
+	srv := serve(t, nil)
+	arn := add(t, srv, fakeaws.Key{Spec: "ECC_NIST_P256", Usage: signVerify})
+	b := connect(t, &Options{Remote: quick})
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	t.Setenv("AWS_ENDPOINT_URL_STS", srv.URL())
+	t.Setenv("AWS_REGION", fakeaws.DefaultRegion)
+	t.Setenv("AWS_ROLE_ARN", fakeaws.Role)
+	t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", write(t, "token", srv.WebIdentityToken()))
+	srv.Script.Add(fakecloud.Fault{Op: "AssumeRoleWithWebIdentity", Times: -1, Error: &fakeaws.Error{Status: 503, Code: "ServiceUnavailable"}})
+	_, err := b.Open(t.Context(), Params{KMSKey: arn, Endpoint: srv.URL()})
+	assert.ErrorIs(t, err, backend.ErrUnavailable)
+	assert.NotErrorIs(t, err, backend.ErrCredentials)
+	assert.ErrorContains(t, err, "AssumeRoleWithWebIdentity")
+	srv.Script.Clear()
+	srv.Script.Add(fakecloud.Fault{Op: "AssumeRoleWithWebIdentity", Drop: true})
+	open[backend.Signer](t, b, Params{KMSKey: arn, Endpoint: srv.URL()})
+}
+
+// TestClock: a clock that is wrong is noticed by the first answer, and put right for the request that follows.
+func TestClock(t *testing.T) {
+	for _, off := range []time.Duration{-time.Hour, time.Hour} {
+		srv := serve(t, &fakeaws.Options{Now: func() time.Time { return time.Now().Add(off) }})
+		arn := add(t, srv, fakeaws.Key{Spec: "ECC_NIST_P256", Usage: signVerify})
+		key := open[backend.Signer](t, connect(t, nil), at(srv, Params{KMSKey: arn}))
+		assert.Equal(t, 2, srv.Log.Count("DescribeKey"))
+		_, err := signOnce(t.Context(), key)
+		assert.NoError(t, err)
+		assert.Equal(t, 1, srv.Log.Count("Sign"))
+	}
+}
+
 // TestRotatedFile: a secret key that was replaced in its file is read again when the old one is refused.
 func TestRotatedFile(t *testing.T) {
 	srv := serve(t, nil)

@@ -124,6 +124,8 @@ func classify(err error) remote.Verdict {
 	switch {
 	case errors.Is(err, backend.ErrIntegrity):
 		return remote.Verdict{Err: err, Kind: remote.Damaged}
+	case errors.As(err, &credentials) && identityDown(credentials.err):
+		return verdict(meaning{backend.ErrUnavailable, remote.Transient})
 	case errors.As(err, &credentials):
 		return verdict(meaning{backend.ErrCredentials, remote.Final})
 	}
@@ -143,6 +145,20 @@ func classify(err error) remote.Verdict {
 		return verdict(meaning{backend.ErrInvalidParams, remote.Final})
 	}
 	return verdict(meaning{backend.ErrUnavailable, remote.Transient})
+}
+
+// identityDown reports whether credentials can't be had because the service that gives them out is away: Security Token Service
+// and its like. That there is no metadata service means that the program is on no instance.
+func identityDown(err error) bool {
+	var op *smithy.OperationError
+	if !errors.As(err, &op) || op.ServiceID == "ec2imds" {
+		return false
+	}
+	var response *smithyhttp.ResponseError
+	if errors.As(err, &response) && response.HTTPStatusCode() != 0 {
+		return byStatus(response.HTTPStatusCode()).kind != remote.Final
+	}
+	return sent(err)
 }
 
 // byStatus is for answers whose error code is unknown or missing, as that of a proxy.

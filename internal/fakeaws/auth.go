@@ -48,7 +48,7 @@ func (s *Server) ExpireTokens() {
 	defer s.mu.Unlock()
 	for _, u := range s.users {
 		if u.token != "" {
-			u.expires = time.Now().Add(-time.Minute)
+			u.expires = s.opts.Now().Add(-time.Minute)
 		}
 	}
 }
@@ -93,11 +93,12 @@ func (s *Server) authenticate(r *http.Request, body []byte, service string) (at 
 	if known == nil || u.token != r.Header.Get("X-Amz-Security-Token") {
 		return "", errorf("UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
-	if u.token != "" && time.Now().After(u.expires) {
+	if u.token != "" && s.opts.Now().After(u.expires) {
 		return "", errorf("ExpiredTokenException", "The security token included in the request is expired")
 	}
-	if age := time.Since(date); age > skew || age < -skew {
-		return "", errorf("InvalidSignatureException", "Signature expired: %s is now earlier than %s", date.Format(dateFormat), time.Now().UTC().Format(dateFormat))
+	now := s.opts.Now()
+	if age := now.Sub(date); age > skew || age < -skew {
+		return "", errorf("InvalidSignatureException", "Signature expired: %s is now earlier than %s", date.Format(dateFormat), now.UTC().Format(dateFormat))
 	}
 	want, err := sign(r, body, aws.Credentials{AccessKeyID: scope[0], SecretAccessKey: u.secret, SessionToken: u.token}, signed, service, scope[2], date)
 	if err != nil || subtle.ConstantTimeCompare([]byte(want), []byte(parts["Signature"])) != 1 {

@@ -48,7 +48,7 @@ func (s *Server) secret(at *string) string {
 func (s *Server) temporary() (accessKey string, u user) {
 	id := strings.ToUpper(strings.ReplaceAll(uuid.NewString(), "-", ""))
 	accessKey = "ASIA" + id[:16]
-	u = user{secret: uuid.NewString(), token: "session/" + uuid.NewString(), expires: time.Now().Add(s.opts.TokenLifetime).Truncate(time.Second)}
+	u = user{secret: uuid.NewString(), token: "session/" + uuid.NewString(), expires: s.opts.Now().Add(s.opts.TokenLifetime).Truncate(time.Second)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users[accessKey] = &u

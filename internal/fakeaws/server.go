@@ -36,6 +36,9 @@ type Options struct {
 	// NewRSA makes RSA keys; rsa.GenerateKey if nil. Tests keep a few.
 	NewRSA func(bits int) (*rsa.PrivateKey, error)
 
+	// Now is the server's clock; time.Now if nil.
+	Now func() time.Time
+
 	// TokenLifetime is how long temporary credentials are good for; an hour if 0.
 	TokenLifetime time.Duration
 }
@@ -84,6 +87,9 @@ func New(opts *Options) (*Server, error) {
 	}
 	if s.opts.NewRSA == nil {
 		s.opts.NewRSA = func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) }
+	}
+	if s.opts.Now == nil {
+		s.opts.Now = time.Now
 	}
 	if s.opts.TokenLifetime == 0 {
 		s.opts.TokenLifetime = time.Hour
@@ -177,6 +183,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	id := uuid.NewString()
 	w.Header().Set("X-Amzn-Requestid", id)
+	w.Header().Set("Date", s.opts.Now().UTC().Format(http.TimeFormat))
 	var req request
 	parsed := json.Unmarshal(body, &req)
 	s.Log.Add(fakecloud.Request{Op: op, Key: req.KeyId, ID: id})
