@@ -21,7 +21,8 @@ const closeWait = 10 * time.Second
 
 // Options are the options of [New] and [Connect]. The zero value is fine, and so is nil.
 type Options struct {
-	// Remote says how calls are bounded, paced and retried, and whether signatures are verified before they leave.
+	// Remote says how calls are bounded, paced and retried, and whether signatures are verified before they leave. Its
+	// MaxInFlight is 256 if 0: as many connections are kept, and callers who wait for one are cheaper than more connections.
 	Remote remote.Options
 
 	// UseFIPS and UseDualStack choose the service's FIPS 140 and IPv6 endpoints. The SDK's own AWS_USE_FIPS_ENDPOINT and
@@ -116,6 +117,9 @@ func newBackend(opts *Options) (*Backend, error) {
 	var err error
 	if b.remotes, err = b.opts.Remote.WithDefaults(); err != nil {
 		return nil, fmt.Errorf("awskms: %w", err)
+	}
+	if b.remotes.MaxInFlight == 0 {
+		b.remotes.MaxInFlight = maxIdle
 	}
 	return b, checkTags(b.opts.Tags)
 }
