@@ -21,8 +21,8 @@ const closeWait = 10 * time.Second
 
 // Options are the options of [New] and [Connect]. The zero value is fine, and so is nil.
 type Options struct {
-	// Remote says how calls are bounded, paced and retried, and whether signatures are verified before they leave. Its
-	// MaxInFlight is 256 if 0: as many connections are kept, and callers who wait for one are cheaper than more connections.
+	// Remote says how calls are bounded, paced and retried, and whether signatures are verified before they leave. As many
+	// connections are kept as its MaxInFlight says.
 	Remote remote.Options
 
 	// UseFIPS and UseDualStack choose the service's FIPS 140 and IPv6 endpoints. The SDK's own AWS_USE_FIPS_ENDPOINT and
@@ -46,7 +46,7 @@ type Options struct {
 }
 
 // Backend is a client of AWS KMS. It implements [backend.Backend], [backend.Generator], [backend.Importer],
-// [backend.Lister] and [backend.Pinger].
+// [backend.Lister], [backend.Pinger] and [backend.ParamsDecoder].
 //
 // All methods are safe for concurrent use.
 type Backend struct {
@@ -62,10 +62,11 @@ type Backend struct {
 }
 
 var (
-	_ backend.Generator = (*Backend)(nil)
-	_ backend.Importer  = (*Backend)(nil)
-	_ backend.Lister    = (*Backend)(nil)
-	_ backend.Pinger    = (*Backend)(nil)
+	_ backend.Generator     = (*Backend)(nil)
+	_ backend.Importer      = (*Backend)(nil)
+	_ backend.Lister        = (*Backend)(nil)
+	_ backend.Pinger        = (*Backend)(nil)
+	_ backend.ParamsDecoder = (*Backend)(nil)
 )
 
 // New returns a Backend that reaches the service as cfg says, which config.LoadDefaultConfig returns. All its keys are in
@@ -85,7 +86,7 @@ func New(cfg aws.Config, opts *Options) (*Backend, error) {
 	case cfg.Credentials == nil:
 		return nil, invalid("Credentials", "the configuration has none")
 	}
-	b.given = newBase(cfg)
+	b.given = b.newBase(cfg)
 	b.fixed = newConn(b.given.cfg, &b.opts, b.remotes)
 	return b, nil
 }
@@ -118,14 +119,16 @@ func newBackend(opts *Options) (*Backend, error) {
 	if b.remotes, err = b.opts.Remote.WithDefaults(); err != nil {
 		return nil, fmt.Errorf("awskms: %w", err)
 	}
-	if b.remotes.MaxInFlight == 0 {
-		b.remotes.MaxInFlight = maxIdle
-	}
 	return b, checkTags(b.opts.Tags)
 }
 
 // Type implements backend.Backend; it returns "awskms".
 func (*Backend) Type() string { return Type }
+
+// DecodeParams implements backend.ParamsDecoder.
+func (*Backend) DecodeParams(data []byte) (backend.Params, error) {
+	return backend.DecodeParams[Params](data)
+}
 
 // String returns the backend type and how many connections there are.
 func (b *Backend) String() string {

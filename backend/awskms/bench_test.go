@@ -28,7 +28,7 @@ func BenchmarkSingleSign(b *testing.B) {
 	} {
 		srv := serve(b, nil)
 		arn := add(b, srv, fakeaws.Key{Spec: spec.spec, Usage: signVerify})
-		transport := httpTransport(http.DefaultTransport.(*http.Transport))
+		transport := httpTransport(http.DefaultTransport.(*http.Transport), remote.DefaultMaxInFlight)
 		b.Cleanup(transport.CloseIdleConnections)
 		bare := kms.NewFromConfig(srv.Config(), func(o *kms.Options) {
 			o.HTTPClient, o.Retryer = &http.Client{Transport: transport}, aws.NopRetryer{}

@@ -91,11 +91,11 @@ func (b *Backend) load(ctx context.Context) (*base, error) {
 	if cfg.Region == "" {
 		cfg.Region = instanceRegion(ctx, cfg)
 	}
-	return newBase(cfg), nil
+	return b.newBase(cfg), nil
 }
 
 // newBase returns cfg with an HTTP client that keeps enough connections, unless the program gave one of its own.
-func newBase(cfg aws.Config) *base {
+func (b *Backend) newBase(cfg aws.Config) *base {
 	l := &base{cfg: cfg, transport: new(http.Transport)}
 	from := awshttp.NewBuildableClient()
 	if cfg.HTTPClient != nil {
@@ -104,7 +104,7 @@ func newBase(cfg aws.Config) *base {
 			return l
 		}
 	}
-	l.transport = httpTransport(from.GetTransport())
+	l.transport = httpTransport(from.GetTransport(), b.remotes.MaxInFlight)
 	l.cfg.HTTPClient = &http.Client{Transport: l.transport, CheckRedirect: noRedirect}
 	return l
 }

@@ -118,13 +118,10 @@ func call[In, Out any](ctx context.Context, c *conn, what remote.Call, m method[
 	})
 }
 
-// httpTransport returns a transport for the client that keeps enough connections for many goroutines: the SDK's keeps 10.
-func httpTransport(from *http.Transport) *http.Transport {
+// httpTransport returns a transport that keeps a connection for each of n requests at once: the SDK's keeps 10.
+func httpTransport(from *http.Transport, n int) *http.Transport {
 	t := from.Clone()
 	t.DisableKeepAlives = false
-	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, maxIdle
+	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = 0, n, 0
 	return t
 }
-
-// maxIdle is how many connections are kept for each host.
-const maxIdle = 256

@@ -1,12 +1,9 @@
 package awskms
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -32,8 +29,7 @@ const (
 var keyTypes = []KeyType{RSA, ECDSA, Ed25519, MLDSA, MLKEM, AES, HMAC}
 
 // Params describe one key of AWS KMS. Their JSON fields are those of the managed-keys API; KeyUsage, ParameterSet,
-// MultiRegion and SessionToken are this package's own. Numbers and booleans may be strings there, and unknown fields are
-// refused.
+// MultiRegion and SessionToken are this package's own.
 type Params struct {
 	// KMSKey says which key: its ARN, its id (those of multi-Region keys begin with "mrk-"), an alias ("alias/NAME") or the
 	// ARN of an alias. Required. A key that is generated or imported gets the alias.
@@ -73,52 +69,6 @@ type Params struct {
 
 // BackendType implements backend.Params.
 func (Params) BackendType() string { return Type }
-
-// UnmarshalJSON reads an object with the fields of Params. The error wraps backend.ErrInvalidParams.
-func (p *Params) UnmarshalJSON(data []byte) error {
-	type plain Params // without this method
-	out := struct {
-		*plain
-		KeyBits      number `json:"key_bits"`
-		ParameterSet number `json:"parameter_set"`
-		MultiRegion  flag   `json:"multi_region"`
-	}{plain: (*plain)(new(Params))}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&out); err != nil {
-		return fmt.Errorf("awskms: params: %w: %w", backend.ErrInvalidParams, err)
-	}
-	*p = Params(*out.plain)
-	p.KeyBits, p.ParameterSet, p.MultiRegion = int(out.KeyBits), int(out.ParameterSet), bool(out.MultiRegion)
-	return nil
-}
-
-// number and flag are read from JSON as what they are or as strings.
-type (
-	number int
-	flag   bool
-)
-
-func (n *number) UnmarshalJSON(data []byte) error {
-	v, err := strconv.Atoi(unquote(data))
-	*n = number(v)
-	return err
-}
-
-func (f *flag) UnmarshalJSON(data []byte) error {
-	v, err := strconv.ParseBool(unquote(data))
-	*f = flag(v)
-	return err
-}
-
-// unquote returns the text of a JSON string without escapes, or of another value.
-func unquote(data []byte) string {
-	text := string(data)
-	if len(text) >= 2 && text[0] == '"' {
-		return text[1 : len(text)-1]
-	}
-	return text
-}
 
 // UnmarshalText sets t to the key type that text names in any case, or to text itself, which Validate then refuses.
 func (t *KeyType) UnmarshalText(text []byte) error {
