@@ -54,6 +54,11 @@
 // for emulators: what is encrypted there can be read on the way. The SDK's own client of Security Token Service, which profiles
 // with a role and web identities use, looks at AWS_ENDPOINT_URL_STS only.
 //
+// # Several Regions
+//
+// A multi-Region key and its replicas are one key to package replicated, with a [Params] for each Region: an operation that one
+// Region can't do now is done by another.
+//
 // # Permissions
 //
 // What an identity needs, as actions of IAM on the key (or its alias) unless it says otherwise:

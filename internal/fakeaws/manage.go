@@ -80,6 +80,24 @@ func updateKeyDescription(_ *Server, _ *region, k *key, req *request) (map[strin
 	return map[string]any{}, nil
 }
 
+// replicateKey makes a multi-Region key's replica, which has its id and its material.
+func replicateKey(s *Server, _ *region, k *key, req *request) (map[string]any, *Error) {
+	if fail := k.usable(); fail != nil {
+		return nil, fail
+	}
+	to := s.inRegion(req.ReplicaRegion)
+	switch {
+	case !k.multiRegion || req.ReplicaRegion == "":
+		return nil, errorf("UnsupportedOperationException", "%s is not a multi-Region primary key.", k.arn())
+	case to.keys[k.id] != nil:
+		return nil, errorf("AlreadyExistsException", "%s", to.keys[k.id].arn())
+	}
+	replica := *k
+	replica.region, replica.created = req.ReplicaRegion, time.Now()
+	to.add(&replica)
+	return map[string]any{"ReplicaKeyMetadata": replica.metadata(), "ReplicaTags": replica.tags}, nil
+}
+
 // page returns the part of a list that a request asks for, and where the next one begins ("" if there is none).
 func page[T any](s *Server, all []T, req *request, most int) (part []T, next string, fail *Error) {
 	from := 0

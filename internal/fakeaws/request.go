@@ -9,7 +9,7 @@ import (
 type request struct {
 	KeyId, AliasName, TargetKeyId                               string
 	KeySpec, CustomerMasterKeySpec, KeyUsage, Origin            string
-	Description, Policy                                         string
+	Description, Policy, ReplicaRegion                          string
 	MultiRegion                                                 bool
 	Tags                                                        []tag
 	SigningAlgorithm, MessageType                               string
@@ -50,6 +50,7 @@ var operations = map[string]operation{
 	"DeleteAlias":            {handle: deleteAlias},
 	"EnableKey":              {handle: setState("Enabled"), byKey: true},
 	"DisableKey":             {handle: setState("Disabled"), byKey: true},
+	"ReplicateKey":           {handle: replicateKey, byKey: true},
 	"UpdateKeyDescription":   {handle: updateKeyDescription, byKey: true},
 	"ScheduleKeyDeletion":    {handle: scheduleKeyDeletion, byKey: true},
 	"CancelKeyDeletion":      {handle: setState("Disabled"), byKey: true},
