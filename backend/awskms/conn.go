@@ -2,14 +2,18 @@ package awskms
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/managedkeys/managedkeys/backend/remote"
 )
@@ -109,13 +113,27 @@ func call[In, Out any](ctx context.Context, c *conn, what remote.Call, m method[
 			out, err = m(c.client, ctx, in)
 		}
 		if err == nil && check != nil {
-			err = check(out)
+			if err = check(out); err != nil {
+				err = fmt.Errorf("%w (RequestID: %s)", err, requestID(out))
+			}
 		}
 		if err != nil {
 			return nil, err
 		}
 		return out, nil
 	})
+}
+
+// requestID returns the service's id of the request that out answers. All answers have it in a field that they don't share a
+// method for.
+func requestID(out any) string {
+	field := reflect.ValueOf(out).Elem().FieldByName("ResultMetadata")
+	if !field.IsValid() {
+		return ""
+	}
+	metadata, _ := field.Interface().(middleware.Metadata)
+	id, _ := awsmiddleware.GetRequestIDMetadata(metadata)
+	return id
 }
 
 // httpTransport returns a transport that keeps a connection for each of n requests at once: the SDK's keeps 10.

@@ -40,6 +40,7 @@ func (b *Backend) Generate(ctx context.Context, params backend.Params, opts *bac
 type creation struct {
 	params   Params
 	alias    string
+	account  string // "" means that of the credentials
 	spec     spec
 	usage    string
 	token    string
@@ -59,7 +60,7 @@ func (b *Backend) create(ctx context.Context, p Params, n creation) (backend.Key
 	case strings.HasPrefix(id.alias, "alias/aws/"):
 		return nil, invalid("kms_key", "got %.80q; aliases that begin with alias/aws/ are the service's own", id.alias)
 	}
-	n.params, n.alias, n.token = p, id.alias, uuid.NewString()
+	n.params, n.alias, n.account, n.token = p, id.alias, id.account, uuid.NewString()
 	if n.spec, n.usage, err = p.specFor(); err != nil {
 		return nil, err
 	}
@@ -109,6 +110,8 @@ func (c *conn) create(ctx context.Context, o *Options, n creation) (string, erro
 		return "", fmt.Errorf("it is %s: %w", old.id, backend.ErrKeyExists)
 	case exists && string(old.KeyUsage) != n.usage:
 		return "", fmt.Errorf("the alias is of a key for %s and can't be moved to one for %s: %w", old.KeyUsage, n.usage, backend.ErrInvalidParams)
+	case exists && old.spec.symmetric() != n.spec.symmetric():
+		return "", fmt.Errorf("the alias is of a %s key and can't be moved to a %s key: %w", old.KeySpec, n.spec.name, backend.ErrInvalidParams)
 	case err != nil && !errors.Is(err, backend.ErrKeyNotFound):
 		return "", err
 	}
@@ -118,6 +121,9 @@ func (c *conn) create(ctx context.Context, o *Options, n creation) (string, erro
 	}
 	if err != nil {
 		return "", err
+	}
+	if id, err := parseIdentifier(arn); err == nil && n.account != "" && id.account != n.account {
+		return "", c.abandon(ctx, arn, invalid("kms_key", "the ARN is of the account %s, and the credentials are of %s", n.account, id.account))
 	}
 	if n.material != nil {
 		if err := c.importMaterial(ctx, arn, n); err != nil {

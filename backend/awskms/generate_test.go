@@ -214,6 +214,12 @@ func TestReplace(t *testing.T) {
 	assert.ErrorIs(t, err, backend.ErrInvalidParams)
 	assert.ErrorContains(t, err, "can't be moved")
 	assert.Len(t, srv.States(), 1)
+	sealing, err := b.Generate(t.Context(), at(srv, Params{KMSKey: "alias/data", KeyType: AES}), nil)
+	require.NoError(t, err)
+	_, err = b.Generate(t.Context(), at(srv, Params{KMSKey: "alias/data", KeyType: RSA, KeyBits: 2048, KeyUsage: encrypts}), replace)
+	assert.ErrorIs(t, err, backend.ErrInvalidParams, "the alias of a symmetric key")
+	assert.Len(t, srv.States(), 2)
+	srv.SetState(sealing.ID(), "PendingDeletion")
 	for _, fault := range []fakecloud.Fault{{Op: "UpdateAlias", Error: busy}, {Op: "UpdateAlias", After: true, Error: busy}, {}} {
 		if fault.Op != "" {
 			srv.Script.Add(fault)
@@ -225,7 +231,7 @@ func TestReplace(t *testing.T) {
 	}
 	in, removed := enabled(srv)
 	assert.Len(t, in, 4)
-	assert.Empty(t, removed)
+	assert.Equal(t, []string{sealing.ID()}, removed)
 	signature, err := signOnce(t.Context(), old.(backend.Signer))
 	assert.NoError(t, err, "the old handle is of the old key")
 	assert.NotEmpty(t, signature)
@@ -261,6 +267,12 @@ func TestGenerateParams(t *testing.T) {
 	arn := at(srv, Params{KMSKey: "arn:aws:kms:eu-central-1:111122223333:alias/by-arn", KeyType: HMAC, KeyBits: 256})
 	_, err = b.Generate(t.Context(), arn, nil)
 	require.NoError(t, err)
+	others := at(srv, Params{KMSKey: "arn:aws:kms:eu-central-1:999999999999:alias/theirs", KeyType: HMAC, KeyBits: 256})
+	_, err = b.Generate(t.Context(), others, nil)
+	assert.ErrorIs(t, err, backend.ErrInvalidParams)
+	assert.ErrorContains(t, err, "999999999999")
+	_, removed := enabled(srv)
+	assert.Len(t, removed, 1)
 	before := len(srv.States())
 	for says, p := range map[string]Params{
 		"to make a key it takes alias/NAME": {KMSKey: testID, KeyType: AES},

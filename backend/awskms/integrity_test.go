@@ -116,6 +116,8 @@ func TestCorruptedAnswers(t *testing.T) {
 			out, err := test.do()
 			assert.ErrorIs(t, err, backend.ErrIntegrity, "%s: %s", test.name, c.what)
 			assert.Nil(t, out, "%s: %s", test.name, c.what)
+			requests := srv.Log.Requests(c.op)
+			assert.ErrorContains(t, err, requests[len(requests)-1].ID)
 			_, err = test.do()
 			require.NoError(t, err, "%s after %s", test.name, c.what)
 		}

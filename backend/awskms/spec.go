@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"slices"
+	"strings"
 
 	"filippo.io/mldsa"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -103,6 +104,9 @@ func (p Params) specFor() (spec, string, error) {
 	usage := p.KeyUsage
 	if usage == "" {
 		usage = s.usages[0]
+	}
+	if !slices.Contains(s.usages, usage) {
+		return spec{}, "", invalid("key_usage", "got %s; a key of key_type %s takes %s", usage, s.kind, strings.Join(s.usages, ", "))
 	}
 	if usage == agreement && s.curve == "SECP256K1" {
 		return spec{}, "", invalid("key_usage", "got %s, which curve SECP256K1 can't have; it takes %s", usage, signVerify)
