@@ -32,11 +32,17 @@ func (e *callError) Unwrap() error { return e.err }
 type serviceError struct {
 	sentinel error
 	text     string
-	cause    error // the SDK's
+	cause    error  // the SDK's
+	inner    string // the service's more exact code, if it gave one
 }
 
 func (e *serviceError) Error() string   { return fmt.Sprintf("%v: %s", e.sentinel, e.text) }
 func (e *serviceError) Unwrap() []error { return []error{e.sentinel, e.cause} }
+
+// firewall reports whether the vault refused the network that the request came from.
+func (e *serviceError) firewall() bool {
+	return e.inner == "ForbiddenByFirewall" || e.inner == "ForbiddenByConnection"
+}
 
 // integrity returns an error for an answer that can't be trusted.
 func integrity(format string, args ...any) error {
@@ -148,7 +154,7 @@ func classifyResponse(err *azcore.ResponseError) remote.Verdict {
 	if err.RawResponse != nil {
 		id = requestID(err.RawResponse)
 	}
-	v.Err = &serviceError{sentinel, text + " (request id " + id + ")", err}
+	v.Err = &serviceError{sentinel, text + " (request id " + id + ")", err, inner}
 	return v
 }
 
@@ -205,7 +211,7 @@ func classifyToken(err *tokenError) remote.Verdict {
 		case status >= 500:
 			sentinel, v.Kind = backend.ErrUnavailable, remote.Transient
 		}
-		v.Err = &serviceError{sentinel, "no token: " + oneLine(err.cause), err.cause}
+		v.Err = &serviceError{sentinel, "no token: " + oneLine(err.cause), err.cause, ""}
 		return v
 	}
 	// The SDK keeps only the text of why there was no answer.
@@ -217,10 +223,10 @@ func classifyToken(err *tokenError) remote.Verdict {
 	}
 	if network != nil {
 		v := classifyNetwork(network)
-		v.Err = &serviceError{backend.ErrUnavailable, "no token: " + oneLine(err.cause), errors.Join(err.cause, network)}
+		v.Err = &serviceError{backend.ErrUnavailable, "no token: " + oneLine(err.cause), errors.Join(err.cause, network), ""}
 		return v
 	}
-	return remote.Verdict{Err: &serviceError{backend.ErrCredentials, "no token: " + oneLine(err.cause), err.cause}}
+	return remote.Verdict{Err: &serviceError{backend.ErrCredentials, "no token: " + oneLine(err.cause), err.cause, ""}}
 }
 
 // oneLine returns the text of an error of the SDK in one line, and not all of a long one.

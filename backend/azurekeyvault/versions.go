@@ -1,0 +1,182 @@
+package azurekeyvault
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/managedkeys/managedkeys/backend"
+)
+
+// A key that this package makes is a version with a tag. The service makes a new version whether or not the name was free,
+// and can't be told to do that only if it was. So of programs that make the same key at once, each makes a version, which
+// is pending at first; then they look who was first, and those that were not disable theirs. The first is the one with the
+// least creation time and, since that has whole seconds, the least version among those. Until a second has passed, others
+// can still join that second; so each waits for that long before it looks, and then all see the same.
+const (
+	generationTag = "managedkeys-generation" // "pending" or "done", a space, and the generator's token
+	bitsTag       = "managedkeys-key-bits"   // of a symmetric key, whose length the service doesn't tell
+
+	// settleTime is the second, and a little more for a clock that is read late.
+	settleTime = time.Second + 50*time.Millisecond
+)
+
+// pending reports whether a version with these tags is in the making: the generator hasn't looked yet whether it was first,
+// or crashed before it did.
+func pending(tags map[string]*string) bool {
+	tag := tags[generationTag]
+	return tag != nil && strings.HasPrefix(*tag, "pending ")
+}
+
+// tokenOf returns the token of the generator that made a version, or "".
+func tokenOf(tags map[string]*string) string {
+	if tag := tags[generationTag]; tag != nil {
+		_, token, _ := strings.Cut(*tag, " ")
+		return token
+	}
+	return ""
+}
+
+// version is one version of a key as a list has it.
+type version struct {
+	id      string
+	created time.Time
+	attrs   azkeys.KeyAttributes
+	tags    map[string]*string
+}
+
+// older orders versions as the choice of the first does.
+func older(a, b version) int {
+	return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.id, b.id))
+}
+
+// maxPages is how many pages are read of a list.
+const maxPages = 100_000
+
+// pages calls each with the pages of a list until it returns false. next returns the link to the next page.
+func pages[T any](ctx context.Context, c *connection, name string, pager *runtime.Pager[T], next func(T) *string, each func(T) (bool, error)) error {
+	seen := make(map[string]bool)
+	for pager.More() {
+		page, err := call(ctx, c, operation{name: name}, pager.NextPage)
+		if err != nil {
+			return err
+		}
+		if more, err := each(page); err != nil || !more {
+			return err
+		}
+		if link := next(page); link != nil && *link != "" {
+			if seen[*link] || len(seen) == maxPages {
+				return fmt.Errorf("azurekeyvault: %s: %w", name, integrity("the list doesn't end"))
+			}
+			seen[*link] = true
+		}
+	}
+	return nil
+}
+
+// versions returns all versions of a key, the oldest first, and none if there is no such key.
+func (c *connection) versions(ctx context.Context, name string) ([]version, error) {
+	var all []version
+	err := pages(ctx, c, "ListKeyPropertiesVersions", c.client.NewListKeyPropertiesVersionsPager(name, nil),
+		func(p azkeys.ListKeyPropertiesVersionsResponse) *string { return p.NextLink },
+		func(p azkeys.ListKeyPropertiesVersionsResponse) (bool, error) {
+			for _, item := range p.Value {
+				if item == nil {
+					continue
+				}
+				if err := checkKID(item.KID, name, ""); err != nil {
+					return false, fmt.Errorf("azurekeyvault: ListKeyPropertiesVersions: %w", err)
+				}
+				at, _ := parseKID(item.KID) // was parsed already
+				v := version{id: at.version, tags: item.Tags}
+				if item.Attributes != nil {
+					v.attrs = *item.Attributes
+				}
+				if v.attrs.Created != nil {
+					v.created = *v.attrs.Created
+				}
+				all = append(all, v)
+			}
+			return true, nil
+		})
+	if errors.Is(err, backend.ErrKeyNotFound) {
+		return nil, nil
+	}
+	slices.SortFunc(all, older)
+	return all, err
+}
+
+// choose returns the version that Open takes of a key whose latest can't be used or is pending: the newest that can be
+// used. If none can, it is the newest.
+func (c *connection) choose(ctx context.Context, name string, settle time.Duration) (string, error) {
+	all, err := c.versions(ctx, name)
+	if err == nil && len(all) > 0 && inMaking(all, time.Now(), settle) {
+		if err = pause(ctx, settle); err == nil {
+			all, err = c.versions(ctx, name)
+		} else {
+			err = contextError(ctx, "open")
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	made := slices.DeleteFunc(slices.Clone(all), func(v version) bool { return pending(v.tags) })
+	if len(made) == 0 {
+		if len(all) == 0 {
+			return "", fmt.Errorf("azurekeyvault: key %q: %w", c.id(kid{name: name}), backend.ErrKeyNotFound)
+		}
+		return all[0].id, nil // who was first, whether or not anybody has looked
+	}
+	now := time.Now()
+	good := slices.DeleteFunc(slices.Clone(made), func(v version) bool { return usable(v.id, &v.attrs, now) != nil })
+	if len(good) == 0 {
+		return made[len(made)-1].id, nil
+	}
+	newest := good[len(good)-1]
+	if n := len(good); n > 1 && good[n-2].created.Equal(newest.created) {
+		return "", fmt.Errorf("azurekeyvault: key %q: the versions %s and %s were made in the same second, and the latest can't be used: %w",
+			c.id(kid{name: name}), good[n-2].id, newest.id, backend.ErrAmbiguousKey)
+	}
+	return newest.id, nil
+}
+
+// inMaking reports whether somebody may be making the key right now: there are pending versions only, and one of them is so
+// young that its generator may not have looked yet. A clock that is off only costs time, or the wait.
+func inMaking(all []version, now time.Time, settle time.Duration) bool {
+	for _, v := range all {
+		if !pending(v.tags) {
+			return false
+		}
+	}
+	age := now.Sub(all[len(all)-1].created)
+	return age > -time.Minute && age < 2*settle+2*time.Second
+}
+
+// update changes a version's state and its generation tag.
+func (c *connection) update(ctx context.Context, name string, v version, enabled bool) error {
+	tags := make(map[string]*string, len(v.tags))
+	for k, value := range v.tags {
+		tags[k] = value
+	}
+	done := "done " + tokenOf(v.tags)
+	tags[generationTag] = &done
+	params := azkeys.UpdateKeyParameters{Tags: tags}
+	if !enabled {
+		params.KeyAttributes = &azkeys.KeyAttributes{Enabled: &enabled}
+	}
+	_, err := call(ctx, c, operation{name: "UpdateKey"}, func(ctx context.Context) (struct{}, error) {
+		resp, err := c.client.UpdateKey(ctx, name, v.id, params, nil)
+		if err == nil && resp.Key != nil {
+			err = checkKID(resp.Key.KID, name, v.id)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
