@@ -61,7 +61,6 @@ var vaultKeys = []declared{
 
 var hsmKeys = []declared{
 	{rsaParams(azkeys.KeyTypeRSAHSM, 2048, nil), 0, backendtest.Key{Name: "rsa-2048", Algorithm: "RSA-2048", Signs: rsaSigns, SaltEqualsHash: true, OAEP: oaep, Wraps: true, Random: true}},
-	{rsaParams(azkeys.KeyTypeRSAHSM, 4096, signs), 0, backendtest.Key{Name: "rsa-4096-signs", Algorithm: "RSA-4096", Signs: rsaSigns, SaltEqualsHash: true, Random: true}},
 	{ecParams(azkeys.KeyTypeECHSM, azkeys.CurveNameP256), 0, backendtest.Key{Name: "p256", Algorithm: "ECDSA P-256", Signs: []x509.SignatureAlgorithm{x509.ECDSAWithSHA256}, Random: true}},
 	{ecParams(azkeys.KeyTypeECHSM, azkeys.CurveNameP256K), 0, backendtest.Key{Name: "p256k", Algorithm: "ECDSA secp256k1", Digests: []crypto.Hash{crypto.SHA256}, Schemes: []backend.Scheme{backend.ECDSA}, Random: true}},
 	{octParams(128, nil), 128, backendtest.Key{Name: "aes-128", Algorithm: "AES-128", AEAD: true, Wraps: true, Random: true}},

@@ -57,6 +57,8 @@ func classify(err error) remote.Verdict {
 	switch {
 	case errors.As(err, &response):
 		return classifyResponse(response)
+	case errors.Is(err, backend.ErrUnsupported): // the key in a sound answer is of a kind that this library doesn't know
+		return remote.Verdict{Err: err}
 	case errors.Is(err, backend.ErrIntegrity):
 		return remote.Verdict{Err: withRequestID(err), Kind: remote.Damaged}
 	case errors.As(err, &challenge), errors.As(err, &foreign):

@@ -1,6 +1,8 @@
 package azurekeyvault
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
@@ -141,3 +143,17 @@ func open(tb testing.TB, b backend.Backend, p Params) backend.Key {
 
 // hasty are options of tests about failures.
 func hasty(o *Options) { o.Remote = remote.Options{MaxAttempts: 2} }
+
+// pooledEC returns the JSON Web Key of a new key on P-256.
+func pooledEC() (*azkeys.JSONWebKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	jwk, _, _, err := importable(key)
+	if err != nil {
+		return nil, err
+	}
+	jwk.Kty = ptr(azkeys.KeyTypeEC)
+	return jwk, nil
+}
