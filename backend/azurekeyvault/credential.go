@@ -155,7 +155,11 @@ func (r *record) get() error {
 
 // Do implements policy.Transporter.
 func (t *recorder) Do(req *http.Request) (*http.Response, error) {
-	resp, err := t.next.Do(req)
+	var resp *http.Response
+	req, err := detached(req)
+	if err == nil {
+		resp, err = t.next.Do(req)
+	}
 	if r, ok := req.Context().Value(recordKey{}).(*record); ok {
 		r.mu.Lock()
 		r.err = err

@@ -60,6 +60,10 @@ func (g *guard) Do(req *http.Request) (*http.Response, error) {
 	if !strings.EqualFold(req.URL.Host, g.host) || req.URL.Scheme != "https" {
 		return nil, &foreignHostError{req.URL.Host, g.host}
 	}
+	req, err := detached(req)
+	if err != nil {
+		return nil, err
+	}
 	resp, err := g.next.Do(req)
 	if err != nil {
 		return nil, err
@@ -72,6 +76,26 @@ func (g *guard) Do(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body = &limitedBody{resp.Body, maxAnswer}
 	return resp, nil
+}
+
+// detached returns req with a body of its own. The SDK rewinds its body to send it again, after a challenge or a failure,
+// and HTTP/2 may then still be reading it, since a server can answer before it has seen all of it.
+func detached(req *http.Request) (*http.Request, error) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req, nil
+	}
+	var data bytes.Buffer
+	data.Grow(int(max(req.ContentLength, 0)) + bytes.MinRead)
+	_, err := data.ReadFrom(req.Body)
+	req.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	own := *req // the headers are the SDK's, who doesn't change those of a request that was sent
+	own.ContentLength = int64(data.Len())
+	own.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data.Bytes())), nil }
+	own.Body, err = own.GetBody()
+	return &own, err
 }
 
 // foreignHostError is a link that leads away from the vault.

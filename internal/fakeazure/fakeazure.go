@@ -96,7 +96,7 @@ func New(opts *Options) (*Server, error) {
 		s.opts.GenerateRSA = func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) }
 	}
 	var err error
-	if s.issuer, err = newIssuer(); err != nil {
+	if s.issuer, err = theIssuer(); err != nil {
 		return nil, fmt.Errorf("fakeazure: %w", err)
 	}
 	if s.ca, err = newAuthority(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -24,10 +25,11 @@ type issuer struct {
 	key *rsa.PrivateKey
 }
 
-func newIssuer() (*issuer, error) {
+// theIssuer is that of all fakes of a process: the SDK keeps tokens of managed identities for as long as a process lives.
+var theIssuer = sync.OnceValues(func() (*issuer, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	return &issuer{id: uuid.NewString(), key: key}, err
-}
+})
 
 func issuerURL(tenant string) string { return "https://sts.windows.net/" + tenant + "/" }
 
