@@ -73,6 +73,11 @@ func classify(err error) remote.Verdict {
 		// The service did what it was asked to, and what came of it can't be read.
 		return remote.Verdict{Err: withRequestID(fmt.Errorf("%w: %w", backend.ErrIntegrity, err)), Kind: remote.Damaged}
 	}
+	var final interface{ NonRetriable() }
+	if errors.As(err, &final) {
+		// The SDK's own refusal to answer a challenge: it names no resource, or one that is not the vault's.
+		return remote.Verdict{Err: fmt.Errorf("%w: %w", backend.ErrCredentials, err)}
+	}
 	return classifyNetwork(err)
 }
 

@@ -44,18 +44,14 @@ func (b *Backend) list(ctx context.Context, p Params, yield func(backend.KeyInfo
 	}
 	done()
 	pager := c.client.NewListKeyPropertiesPager(nil)
-	seen := make(map[string]bool)
+	links := c.links()
 	for pager.More() {
 		page, err := b.page(ctx, c, p, pager.NextPage)
 		if err != nil {
 			return err
 		}
-		if link := page.NextLink; link != nil && *link != "" {
-			if seen[*link] || len(seen) == maxPages {
-				return fmt.Errorf("azurekeyvault: ListKeyProperties: %w", integrity("the list doesn't end"))
-			}
-			seen[*link] = true
-		}
+		// The keys of this page are good; whether there is a next one is seen after them.
+		next := links.check(page.NextLink)
 		for _, item := range page.Value {
 			info, listed, err := b.info(ctx, p, item)
 			if err != nil {
@@ -64,6 +60,9 @@ func (b *Backend) list(ctx context.Context, p Params, yield func(backend.KeyInfo
 			if listed && !yield(info, nil) {
 				return errStopped
 			}
+		}
+		if next != nil {
+			return fmt.Errorf("azurekeyvault: list: %w", next)
 		}
 	}
 	return nil

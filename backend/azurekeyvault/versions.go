@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -60,57 +60,71 @@ func older(a, b version) int {
 // maxPages is how many pages are read of a list.
 const maxPages = 100_000
 
-// pages calls each with the pages of a list until it returns false. next returns the link to the next page.
-func pages[T any](ctx context.Context, c *connection, name string, pager *runtime.Pager[T], next func(T) *string, each func(T) (bool, error)) error {
-	seen := make(map[string]bool)
-	for pager.More() {
-		page, err := call(ctx, c, operation{name: name}, pager.NextPage)
-		if err != nil {
-			return err
-		}
-		if more, err := each(page); err != nil || !more {
-			return err
-		}
-		if link := next(page); link != nil && *link != "" {
-			if seen[*link] || len(seen) == maxPages {
-				return fmt.Errorf("azurekeyvault: %s: %w", name, integrity("the list doesn't end"))
-			}
-			seen[*link] = true
-		}
+// links checks the links to the next page of one list.
+type links struct {
+	vault string
+	seen  map[string]bool
+}
+
+// check returns an error if the list doesn't end, or goes on elsewhere: the token would go there, too.
+func (l *links) check(link *string) error {
+	if link == nil || *link == "" {
+		return nil
 	}
+	if u, err := url.Parse(*link); err != nil || u.Scheme+"://"+strings.ToLower(u.Host) != l.vault || u.User != nil {
+		return integrity("the list goes on at %.200q; it takes %s only", *link, l.vault)
+	}
+	if l.seen[*link] || len(l.seen) == maxPages {
+		return integrity("the list doesn't end")
+	}
+	l.seen[*link] = true
 	return nil
 }
 
+// links returns the links of a new list.
+func (c *connection) links() *links { return &links{c.url, make(map[string]bool)} }
+
 // versions returns all versions of a key, the oldest first, and none if there is no such key.
 func (c *connection) versions(ctx context.Context, name string) ([]version, error) {
-	var all []version
-	err := pages(ctx, c, "ListKeyPropertiesVersions", c.client.NewListKeyPropertiesVersionsPager(name, nil),
-		func(p azkeys.ListKeyPropertiesVersionsResponse) *string { return p.NextLink },
-		func(p azkeys.ListKeyPropertiesVersionsResponse) (bool, error) {
-			for _, item := range p.Value {
-				if item == nil {
-					continue
-				}
-				if err := checkKID(item.KID, name, ""); err != nil {
-					return false, fmt.Errorf("azurekeyvault: ListKeyPropertiesVersions: %w", err)
-				}
-				at, _ := parseKID(item.KID) // was parsed already
-				v := version{id: at.version, tags: item.Tags}
-				if item.Attributes != nil {
-					v.attrs = *item.Attributes
-				}
-				if v.attrs.Created != nil {
-					v.created = *v.attrs.Created
-				}
-				all = append(all, v)
-			}
-			return true, nil
-		})
+	all, err := c.pages(ctx, name)
 	if errors.Is(err, backend.ErrKeyNotFound) {
 		return nil, nil
 	}
 	slices.SortFunc(all, older)
 	return all, err
+}
+
+// pages reads the pages of a list of versions.
+func (c *connection) pages(ctx context.Context, name string) ([]version, error) {
+	var all []version
+	links := c.links()
+	for pager := c.client.NewListKeyPropertiesVersionsPager(name, nil); pager.More(); {
+		page, err := call(ctx, c, operation{name: "ListKeyPropertiesVersions"}, pager.NextPage)
+		if err == nil {
+			err = links.check(page.NextLink)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("azurekeyvault: versions of key %q: %w", name, err)
+		}
+		for _, item := range page.Value {
+			if item == nil {
+				continue
+			}
+			if err := checkKID(item.KID, name, ""); err != nil {
+				return nil, fmt.Errorf("azurekeyvault: versions of key %q: %w", name, err)
+			}
+			at, _ := parseKID(item.KID) // was parsed already
+			v := version{id: at.version, tags: item.Tags}
+			if item.Attributes != nil {
+				v.attrs = *item.Attributes
+			}
+			if v.attrs.Created != nil {
+				v.created = *v.attrs.Created
+			}
+			all = append(all, v)
+		}
+	}
+	return all, nil
 }
 
 // choose returns the version that Open takes of a key whose latest can't be used or is pending: the newest that can be
