@@ -132,9 +132,6 @@ func TestOpenMany(t *testing.T) {
 // TestPaced: ten thousand callers on one key that is limited to a thousand requests a second all get their signature, and
 // those whose context ends leave.
 func TestPaced(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 3 seconds")
-	}
 	r := newRig(t, func(o *Options) {
 		o.Remote = remote.Options{KeyRate: remote.Rate{PerSecond: 1000, Burst: 100}, TrustSignatures: true, CallTimeout: time.Minute}
 	})

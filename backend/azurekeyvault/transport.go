@@ -24,11 +24,16 @@ const maxAnswer = 4 << 20
 
 // newHTTPClient returns a client with a transport of this package's own: the SDK's keeps too few idle connections for many
 // goroutines, and shares them with all else in the program.
+//
+// It speaks HTTP/1.1. With HTTP/2 all requests share one connection, and fail together when that is lost, which opens the
+// breaker and exhausts the retry budget at once; and who cancels requests can have the server end it.
 func newHTTPClient(opts *Options) *http.Client {
 	dial := opts.DialContext
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
@@ -36,12 +41,9 @@ func newHTTPClient(opts *Options) *http.Client {
 			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: opts.RootCAs},
 			TLSHandshakeTimeout:   5 * time.Second,
 			ExpectContinueTimeout: time.Second,
-			ForceAttemptHTTP2:     true,
-			// A connection that died without a word is noticed by a ping, and not by one call after the other.
-			HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
-			MaxIdleConns:        0,
-			MaxIdleConnsPerHost: 256,
-			IdleConnTimeout:     90 * time.Second,
+			Protocols:             &protocols,
+			MaxIdleConnsPerHost:   opts.Remote.MaxInFlight,
+			IdleConnTimeout:       90 * time.Second,
 		},
 		// Neither a vault nor Entra ID redirects, and a token must not go where somebody else says.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
