@@ -74,8 +74,8 @@ func classify(err error) remote.Verdict {
 		return remote.Verdict{Err: withRequestID(fmt.Errorf("%w: %w", backend.ErrIntegrity, err)), Kind: remote.Damaged}
 	}
 	var final interface{ NonRetriable() }
-	if errors.As(err, &final) {
-		// The SDK's own refusal to answer a challenge: it names no resource, or one that is not the vault's.
+	if errors.As(err, &final) && call != nil && call.resp != nil && call.resp.StatusCode == http.StatusUnauthorized {
+		// The SDK refuses to answer the challenge: it names no resource, or one that is not the vault's.
 		return remote.Verdict{Err: fmt.Errorf("%w: %w", backend.ErrCredentials, err)}
 	}
 	return classifyNetwork(err)
