@@ -68,11 +68,8 @@ func (v *vault) crypto(req request) (map[string]any, error) {
 	var out octets
 	switch req.op {
 	case "verify":
-		mac, err := at.mac(body.Alg, body.Digest.get())
-		if err != nil {
-			return nil, err
-		}
-		return map[string]any{"value": hmac.Equal(mac, body.Signature.get())}, nil
+		valid, err := at.verify(body.Alg, body.Digest.get(), body.Signature.get())
+		return map[string]any{"value": valid}, err
 	case "sign":
 		out, err = at.sign(body.Alg, *body.Value)
 	case "encrypt", "wrapkey":
@@ -158,6 +155,30 @@ func (at *version) sign(alg string, value []byte) ([]byte, error) {
 		return out, nil
 	}
 	return nil, badParameter("Key and signing algorithm are incompatible: " + alg)
+}
+
+// verify reports whether a signature or MAC is the key's.
+func (at *version) verify(alg string, digest, signature []byte) (bool, error) {
+	if strings.HasPrefix(alg, "HS") {
+		mac, err := at.mac(alg, digest)
+		return err == nil && hmac.Equal(mac, signature), err
+	}
+	hash := hashes[strings.Trim(alg, "RPESK")]
+	if hash == 0 || len(digest) != hash.Size() {
+		return false, badParameter("Invalid length of 'digest'")
+	}
+	switch key := at.signer.(type) {
+	case *rsa.PrivateKey:
+		if alg[:1] == "P" {
+			return rsa.VerifyPSS(&key.PublicKey, hash, digest, signature, nil) == nil, nil
+		}
+		return rsa.VerifyPKCS1v15(&key.PublicKey, hash, digest, signature) == nil, nil
+	case *ecdsa.PrivateKey:
+		n := len(signature) / 2
+		r, s := new(big.Int).SetBytes(signature[:n]), new(big.Int).SetBytes(signature[n:])
+		return len(signature) == 2*((key.Params().BitSize+7)/8) && ecdsa.Verify(&key.PublicKey, digest, r, s), nil
+	}
+	return false, badParameter("Key and signing algorithm are incompatible: " + alg)
 }
 
 func (at *version) mac(alg string, message []byte) ([]byte, error) {

@@ -67,6 +67,8 @@ func parse(r *http.Request) (request, error) {
 		req.op = "delete"
 	case route == "POST keys" && len(path) == 4 && cryptoOps[at(3)]:
 		req.op = at(3)
+	case route == "POST keys" && len(path) == 3 && cryptoOps[at(2)]: // the latest version
+		req.op, req.version = at(2), ""
 	case route == "POST rng":
 		req.op = "rng"
 	case route == "GET deletedkeys" && len(path) == 2:
