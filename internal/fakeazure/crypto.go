@@ -24,13 +24,12 @@ import (
 
 // operation is the body of a cryptographic request.
 type operation struct {
-	Alg       string  `json:"alg"`
-	Value     *octets `json:"value"`
-	IV        *octets `json:"iv"`
-	AAD       *octets `json:"aad"`
-	Tag       *octets `json:"tag"`
-	Digest    *octets `json:"digest"`
-	Signature *octets `json:"signature"`
+	Alg    string  `json:"alg"`
+	Value  *octets `json:"value"` // what is operated on; the signature to verify
+	IV     *octets `json:"iv"`
+	AAD    *octets `json:"aad"`
+	Tag    *octets `json:"tag"`
+	Digest *octets `json:"digest"` // whose signature is verified
 }
 
 func (o *octets) get() []byte {
@@ -61,14 +60,14 @@ func (v *vault) crypto(req request) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if req.op != "verify" && body.Value == nil {
+	if body.Value == nil {
 		return nil, badParameter("Property value is required")
 	}
 	answer := map[string]any{"kid": kid}
 	var out octets
 	switch req.op {
 	case "verify":
-		valid, err := at.verify(body.Alg, body.Digest.get(), body.Signature.get())
+		valid, err := at.verify(body.Alg, body.Digest.get(), *body.Value)
 		return map[string]any{"value": valid}, err
 	case "sign":
 		out, err = at.sign(body.Alg, *body.Value)

@@ -195,7 +195,7 @@ func TestRefusals(t *testing.T) {
 		"short digest":      {"POST", sign, `{"alg":"ES256","value":"AAAA"}`, 400, "BadParameter"},
 		"other algorithm":   {"POST", sign, `{"alg":"ES384","value":"` + digest + `"}`, 400, "BadParameter"},
 		"RSA's algorithm":   {"POST", sign, `{"alg":"RS256","value":"` + digest + `"}`, 400, "BadParameter"},
-		"not in key_ops":    {"POST", key["kid"].(string) + "/verify", `{"alg":"ES256","digest":"` + digest + `"}`, 403, "Forbidden/KeyOperationForbidden"},
+		"not in key_ops":    {"POST", key["kid"].(string) + "/verify", `{"alg":"ES256","digest":"` + digest + `","value":"AAAA"}`, 403, "Forbidden/KeyOperationForbidden"},
 		"bad name":          {"POST", vault + "/keys/a_b/create", `{"kty":"EC"}`, 400, "BadParameter"},
 		"oct in a vault":    {"POST", vault + "/keys/o/create", `{"kty":"oct-HSM"}`, 400, "BadParameter"},
 		"RSA of 1024":       {"POST", vault + "/keys/o/create", `{"kty":"RSA","key_size":1024}`, 400, "BadParameter"},
