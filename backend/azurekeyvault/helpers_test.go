@@ -157,3 +157,11 @@ func pooledEC() (*azkeys.JSONWebKey, error) {
 	jwk.Kty = ptr(azkeys.KeyTypeEC)
 	return jwk, nil
 }
+
+// backendOptions are the defaults of remote.Options.
+func backendOptions(tb testing.TB) remote.Options {
+	tb.Helper()
+	o, err := (*remote.Options)(nil).WithDefaults()
+	require.NoError(tb, err)
+	return o
+}
