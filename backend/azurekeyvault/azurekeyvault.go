@@ -166,25 +166,37 @@ func (b *Backend) connection(ctx context.Context, p Params) (*connection, error)
 	if b.single != nil {
 		return b.single, b.single.agrees(p)
 	}
-	if p.VaultName == "" {
-		return nil, invalid("vault_name", "is missing; it takes the name of the vault or Managed HSM")
-	}
-	at, err := p.place()
+	s, err := b.settings(p)
 	if err != nil {
 		return nil, err
 	}
+	return b.shared.Get(ctx, s)
+}
+
+// settings returns what the connection to the vault that p names is made from.
+func (b *Backend) settings(p Params) (settings, error) {
+	if p.VaultName == "" {
+		return settings{}, invalid("vault_name", "is missing; it takes the name of the vault or Managed HSM")
+	}
+	at, err := p.place(os.Getenv)
+	if err != nil {
+		return settings{}, err
+	}
+	authority := at.environment.cloud.ActiveDirectoryAuthorityHost
+	if !at.sure {
+		authority = cmp.Or(os.Getenv("AZURE_AUTHORITY_HOST"), authority)
+	}
 	s := settings{
 		tenant: p.TenantID, client: p.ClientID, secret: p.ClientSecret, vault: at.vaultURL(p.VaultName),
-		authority: cmp.Or(b.opts.Client.Cloud.ActiveDirectoryAuthorityHost, os.Getenv("AZURE_AUTHORITY_HOST"),
-			at.environment.cloud.ActiveDirectoryAuthorityHost),
+		authority: cmp.Or(b.opts.Client.Cloud.ActiveDirectoryAuthorityHost, authority),
 	}
 	if s.secret != "" {
 		s.tenant, s.client = cmp.Or(s.tenant, os.Getenv("AZURE_TENANT_ID")), cmp.Or(s.client, os.Getenv("AZURE_CLIENT_ID"))
 		if s.tenant == "" || s.client == "" {
-			return nil, invalid("client_secret", "is given without tenant_id or client_id; it takes all three")
+			return settings{}, invalid("client_secret", "is given without tenant_id or client_id; it takes all three")
 		}
 	}
-	return b.shared.Get(ctx, s)
+	return s, nil
 }
 
 // agrees returns an error if p names another vault, or a credential.
@@ -196,7 +208,7 @@ func (c *connection) agrees(p Params) error {
 	if p.VaultName != "" && !strings.EqualFold(p.VaultName, name) {
 		return invalid("vault_name", "got %q, but this backend is for %s", p.VaultName, c.url)
 	}
-	at, err := p.place()
+	at, err := p.place(noEnv)
 	switch {
 	case err != nil:
 		return err

@@ -2,7 +2,6 @@ package azurekeyvault
 
 import (
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
@@ -27,13 +26,17 @@ var environments = []environment{
 type place struct {
 	environment environment
 	resource    string // in lower case, without scheme
+	sure        bool   // the cloud was named, or follows from the resource
 }
 
+// noEnv has no environment variables.
+func noEnv(string) string { return "" }
+
 // place returns where the fields and, for those that are empty, the environment variables say that the vault is.
-func (p Params) place() (place, error) {
+func (p Params) place(getenv func(string) string) (place, error) {
 	resource, field := p.Resource, "resource"
 	if resource == "" && p.Environment == "" {
-		resource, field = os.Getenv("AZURE_AD_RESOURCE"), "AZURE_AD_RESOURCE"
+		resource, field = getenv("AZURE_AD_RESOURCE"), "AZURE_AD_RESOURCE"
 	}
 	resource = strings.TrimSuffix(strings.TrimPrefix(strings.ToLower(resource), "https://"), "/")
 	if resource != "" && (len(resource) > 200 || !hostNames.MatchString(resource)) {
@@ -42,10 +45,10 @@ func (p Params) place() (place, error) {
 	i := slices.IndexFunc(environments, func(e environment) bool { return resource == e.vault || resource == e.hsm })
 	name, from := p.Environment, "environment"
 	if name == "" && i < 0 {
-		name, from = os.Getenv("AZURE_ENVIRONMENT"), "AZURE_ENVIRONMENT"
+		name, from = getenv("AZURE_ENVIRONMENT"), "AZURE_ENVIRONMENT"
 	}
 	if name == "" {
-		return place{environments[max(i, 0)], resource}.complete(), nil
+		return place{environments[max(i, 0)], resource, i >= 0}.complete(), nil
 	}
 	named := slices.IndexFunc(environments, func(e environment) bool { return slices.Contains(e.names, strings.ToUpper(name)) })
 	switch {
@@ -55,7 +58,7 @@ func (p Params) place() (place, error) {
 		return place{}, invalid(field, "got %q, which is not of the environment %s; it takes %s or %s there", resource,
 			environments[named].names[0], environments[named].vault, environments[named].hsm)
 	}
-	return place{environments[named], resource}.complete(), nil
+	return place{environments[named], resource, true}.complete(), nil
 }
 
 // complete fills in the domain.

@@ -22,7 +22,8 @@
 //
 // For AES-GCM the HSM draws the nonce. Seal returns nonce ‖ ciphertext ‖ tag, as that contract has it. HMAC sends the message
 // itself. The service doesn't tell how long a symmetric key is: KeyBits says it, or a tag that this package puts on keys
-// that it makes, and else it is taken to be 256 bits; the service refuses the wrong algorithm.
+// that it makes, and else it is taken to be 256 bits; the service refuses the wrong algorithm. It names no limit for what
+// AES-GCM and HMAC take; what is too much for it is backend.ErrInvalidParams.
 //
 // # Versions
 //

@@ -142,7 +142,7 @@ func classifyResponse(err *azcore.ResponseError) remote.Verdict {
 			sentinel = backend.ErrKeyNotFound
 		}
 	case http.StatusConflict:
-		sentinel, v.Kind = conflict(inner)
+		v.Kind, sentinel = conflict(inner)
 	case http.StatusTooManyRequests:
 		sentinel, v.Kind = backend.ErrThrottled, remote.Throttled
 	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -175,14 +175,14 @@ func forbidden(inner string) error {
 }
 
 // conflict returns what the inner code of a 409 means.
-func conflict(inner string) (error, remote.Kind) {
+func conflict(inner string) (remote.Kind, error) {
 	switch inner {
 	case "ObjectIsDeletedButRecoverable":
-		return backend.ErrKeyExists, remote.Final
+		return remote.Final, backend.ErrKeyExists
 	case "ObjectIsBeingDeleted", "ObjectIsBeingRecovered":
-		return backend.ErrUnavailable, remote.Final
+		return remote.Final, backend.ErrUnavailable
 	}
-	return backend.ErrUnavailable, remote.Transient
+	return remote.Transient, backend.ErrUnavailable
 }
 
 // retryAfter returns how long an answer asks to wait: Retry-After in seconds or as a date (RFC 9110, Section 10.2.3), or

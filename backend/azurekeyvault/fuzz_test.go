@@ -68,7 +68,7 @@ func FuzzParams(f *testing.F) {
 			}
 			return
 		}
-		at, err := p.place()
+		at, err := p.place(noEnv)
 		if err != nil {
 			t.Fatal(err)
 		}

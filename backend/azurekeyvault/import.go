@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
 	"slices"
 	"strings"
 
@@ -60,7 +61,7 @@ func (b *Backend) Import(ctx context.Context, params backend.Params, material an
 // imported returns p with all that is known of the key, and an error if p says otherwise.
 func (b *Backend) imported(p, kind Params) (Params, error) {
 	hsm := b.single != nil && b.single.hsm
-	if at, err := p.place(); b.single == nil && err == nil {
+	if at, err := p.place(os.Getenv); b.single == nil && err == nil {
 		hsm = isManagedHSM("vault." + at.resource)
 	}
 	plain, hard := kind.KeyType, KeyType(strings.TrimSuffix(string(kind.KeyType), "-HSM")+"-HSM")

@@ -57,7 +57,8 @@ type Params struct {
 	ClientSecret backend.Secret `json:"client_secret,omitempty"`
 
 	// Environment is the cloud: AZUREPUBLICCLOUD, AZUREUSGOVERNMENTCLOUD or AZURECHINACLOUD, in any case. If it is empty,
-	// that is what Resource says, else the environment variable AZURE_ENVIRONMENT, else the public cloud.
+	// that is what Resource says, else the environment variable AZURE_ENVIRONMENT, else the public cloud, whose authority
+	// AZURE_AUTHORITY_HOST then replaces.
 	Environment string `json:"environment,omitempty"`
 
 	// VaultName is the name of the vault or Managed HSM: the first label of its host name.
@@ -134,7 +135,7 @@ func (p Params) validateScope() error {
 	case p.ClientID != "" && !tenants.MatchString(p.ClientID):
 		return invalid("client_id", "got %.60q; it takes the application's id", p.ClientID)
 	}
-	_, err := p.place()
+	_, err := p.place(noEnv)
 	return err
 }
 

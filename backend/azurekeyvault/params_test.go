@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -131,7 +134,7 @@ func TestPlace(t *testing.T) {
 			for k, v := range c.env {
 				t.Setenv(k, v)
 			}
-			at, err := c.p.place()
+			at, err := c.p.place(os.Getenv)
 			require.NoError(t, err)
 			assert.Equal(t, c.url, at.vaultURL("V"))
 			assert.Equal(t, c.name, at.environment.names[0])
@@ -140,10 +143,38 @@ func TestPlace(t *testing.T) {
 	for _, name := range []string{"AZURE_ENVIRONMENT", "AZURE_AD_RESOURCE"} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, "no?where")
-			_, err := Params{}.place()
+			_, err := Params{}.place(os.Getenv)
 			assert.ErrorIs(t, err, backend.ErrInvalidParams)
 			assert.ErrorContains(t, err, name)
+			assert.NoError(t, Params{KeyName: "k"}.Validate(), "which looks at the fields only")
 		})
+	}
+}
+
+// TestAuthority: whose authority gives the tokens.
+func TestAuthority(t *testing.T) {
+	t.Setenv("AZURE_AUTHORITY_HOST", "https://login.example/")
+	b, err := Connect(nil)
+	require.NoError(t, err)
+	defer b.Close()
+	own, err := Connect(&Options{Client: azcore.ClientOptions{Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: "https://own.example/"}}})
+	require.NoError(t, err)
+	defer own.Close()
+	p := Params{TenantID: "t", ClientID: "c", ClientSecret: "s", VaultName: "vault", KeyName: "k"}
+	china := p
+	china.Environment = "AZURECHINACLOUD"
+	for name, c := range map[string]struct {
+		b    *Backend
+		p    Params
+		want string
+	}{
+		"environment variable": {b, p, "https://login.example/"},
+		"named cloud":          {b, china, "https://login.chinacloudapi.cn/"},
+		"option":               {own, china, "https://own.example/"},
+	} {
+		at, err := c.b.settings(c.p)
+		require.NoError(t, err)
+		assert.Equal(t, c.want, at.authority, name)
 	}
 }
 

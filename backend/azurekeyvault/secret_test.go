@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"filippo.io/mldsa"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	kwp "github.com/tink-crypto/tink-go/v2/kwp/subtle"
@@ -159,7 +160,12 @@ func TestImportRefused(t *testing.T) {
 	mixed := *ec
 	mixed.PublicKey = other.PublicKey
 	wrong := &rsa.PrivateKey{PublicKey: rsaKey.PublicKey, D: new(big.Int).Add(rsaKey.D, big.NewInt(2)), Primes: rsaKey.Primes}
-	secp := &ecdsa.PrivateKey{PublicKey: ecdsa.PublicKey{Curve: backend.Secp256k1(), X: big.NewInt(1), Y: big.NewInt(1)}, D: big.NewInt(7)}
+	one, err := secp256k1.GeneratePrivateKey()
+	require.NoError(t, err)
+	two, err := secp256k1.GeneratePrivateKey()
+	require.NoError(t, err)
+	secp := one.ToECDSA()
+	secp.PublicKey = *two.PubKey().ToECDSA()
 	for name, c := range map[string]struct {
 		p        Params
 		material any
