@@ -50,7 +50,7 @@ func octParams(bits int32, ops []*azkeys.KeyOperation) azkeys.CreateKeyParameter
 
 var vaultKeys = []declared{
 	{rsaParams(azkeys.KeyTypeRSA, 2048, nil), 0, backendtest.Key{Name: "rsa-2048", Algorithm: "RSA-2048", Signs: rsaSigns, SaltEqualsHash: true, OAEP: oaep, Wraps: true}},
-	{rsaParams(azkeys.KeyTypeRSAHSM, 3072, signs), 0, backendtest.Key{Name: "rsa-3072-signs", Algorithm: "RSA-3072", Signs: rsaSigns, SaltEqualsHash: true}},
+	{rsaParams(azkeys.KeyTypeRSAHSM, 2048, signs), 0, backendtest.Key{Name: "rsa-signs", Algorithm: "RSA-2048", Signs: rsaSigns, SaltEqualsHash: true}},
 	{rsaParams(azkeys.KeyTypeRSA, 2048, decrypt), 0, backendtest.Key{Name: "rsa-decrypts", Algorithm: "RSA-2048", OAEP: oaep, Wraps: true}},
 	{rsaParams(azkeys.KeyTypeRSA, 2048, unwrap), 0, backendtest.Key{Name: "rsa-unwraps", Algorithm: "RSA-2048", OAEP: oaep, Wraps: true}},
 	{ecParams(azkeys.KeyTypeEC, azkeys.CurveNameP256), 0, backendtest.Key{Name: "p256", Algorithm: "ECDSA P-256", Signs: []x509.SignatureAlgorithm{x509.ECDSAWithSHA256}}},
@@ -131,6 +131,7 @@ func imported(base Params, name string, kind Params, material any) backendtest.I
 
 // TestConformanceVault runs the suite on a vault, with the credential and URL given.
 func TestConformanceVault(t *testing.T) {
+	t.Parallel()
 	srv := newFake(t, &fakeazure.Options{PageSize: 3})
 	cfg := declare(t, srv, vaultURL, Params{}, vaultKeys)
 	cfg.New = func(tb testing.TB) backend.Backend { return newBackendAt(tb, srv, vaultURL, nil) }
@@ -151,6 +152,7 @@ func TestConformanceVault(t *testing.T) {
 
 // TestConformanceManagedHSM runs the suite on a Managed HSM, connected to by parameters.
 func TestConformanceManagedHSM(t *testing.T) {
+	t.Parallel()
 	srv := newFake(t, &fakeazure.Options{PageSize: 3})
 	base := Params{
 		TenantID: fakeazure.TenantID, ClientID: fakeazure.ClientID, ClientSecret: fakeazure.ClientSecret,

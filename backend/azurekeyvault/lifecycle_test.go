@@ -164,7 +164,10 @@ func TestKeyOps(t *testing.T) {
 func TestLargestRSA(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
-	makeKey(t, sdkClient(t, r.srv, vaultURL), "large", rsaParams(azkeys.KeyTypeRSA, 4096, nil))
+	client := sdkClient(t, r.srv, vaultURL)
+	makeKey(t, client, "larger", rsaParams(azkeys.KeyTypeRSA, 3072, nil))
+	assert.Equal(t, "RSA-3072", open(t, r.b, Params{KeyName: "larger"}).Capabilities().Algorithm)
+	makeKey(t, client, "large", rsaParams(azkeys.KeyTypeRSA, 4096, nil))
 	key := open(t, r.b, Params{KeyName: "large", KeyType: RSA, KeyBits: 4096}).(*rsaKey)
 	assert.Equal(t, "RSA-4096", key.Capabilities().Algorithm)
 	opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA512}

@@ -39,7 +39,7 @@ func newHTTPClient(opts *Options) *http.Client {
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           dial,
 			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: opts.RootCAs},
-			TLSHandshakeTimeout:   5 * time.Second,
+			TLSHandshakeTimeout:   10 * time.Second,
 			ExpectContinueTimeout: time.Second,
 			Protocols:             &protocols,
 			MaxIdleConnsPerHost:   opts.Remote.MaxInFlight,
