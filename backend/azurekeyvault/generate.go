@@ -125,14 +125,9 @@ func (c *connection) free(ctx context.Context, name string, settle time.Duration
 		return err
 	}
 	if !inMaking(all, time.Now(), settle) {
-		first := true // none of those before was made and stays
-		for _, v := range all {
-			first = first && pending(v.tags)
-		}
-		for _, v := range all {
+		for i, v := range all {
 			if pending(v.tags) && time.Since(v.created) > 2*settle+2*time.Second {
-				_ = c.update(ctx, name, v, first) // whoever is next tries again
-				first = false
+				_ = c.finish(ctx, name, v, i == 0) // whoever is next tries again
 			}
 		}
 	}
@@ -179,11 +174,11 @@ func (c *connection) first(ctx context.Context, op string, d description, settle
 	}
 	mine := version{id: d.version, tags: d.tags}
 	if len(all) == 0 || all[0].id == mine.id {
-		_ = c.update(ctx, d.name, mine, true) // if that is not permitted, opening the key takes more requests
+		_ = c.finish(ctx, d.name, mine, true) // if that is not permitted, opening the key takes more requests
 		return nil
 	}
 	err = fmt.Errorf("azurekeyvault: key %q was made by another program at the same time: %w", c.id(kid{d.name, all[0].id}), backend.ErrKeyExists)
-	if failed := c.update(ctx, d.name, mine, false); failed != nil {
+	if failed := c.finish(ctx, d.name, mine, false); failed != nil {
 		return fmt.Errorf("%w; its version %s is of no use and could not be disabled: %w", err, mine.id, failed)
 	}
 	return err

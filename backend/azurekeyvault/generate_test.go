@@ -2,8 +2,10 @@ package azurekeyvault
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -159,6 +161,35 @@ func TestLoserCrashed(t *testing.T) {
 	_, err = b.Generate(t.Context(), ecKeyParams("k"), nil)
 	require.ErrorIs(t, err, backend.ErrKeyExists)
 	settled(t, b, "k", key.ID())
+}
+
+// TestWinnerCrashed: the first version is the key even if its generator stopped before it could say so, and another one has
+// given way already.
+func TestWinnerCrashed(t *testing.T) {
+	t.Parallel()
+	srv := newFake(t, nil)
+	b := newBackendAt(t, srv, vaultURL, nil)
+	client := sdkClient(t, srv, vaultURL)
+	var ids []string
+	for range 2 {
+		ids = append(ids, makeKey(t, client, "k", azkeys.CreateKeyParameters{
+			Kty: ptr(azkeys.KeyTypeEC), Tags: map[string]*string{generationTag: ptr("pending " + rand.Text())},
+		}))
+	}
+	slices.Sort(ids) // they were made in the same second, or are listed so
+	srv.Script.Add(fakecloud.Fault{Op: "versions", Times: -1, Corrupt: func(a map[string]any) {
+		for _, item := range a["value"].([]any) {
+			item.(map[string]any)["attributes"].(map[string]any)["created"] = 1700000000
+		}
+	}})
+	all := versionsOf(t, b, "k")
+	require.NoError(t, b.single.finish(t.Context(), "k", all[1], false))
+	for range 2 {
+		assert.Contains(t, open(t, b, Params{KeyName: "k"}).ID(), ids[0])
+		_, err := b.Generate(t.Context(), ecKeyParams("k"), nil) // which finishes it
+		require.ErrorIs(t, err, backend.ErrKeyExists)
+		settled(t, b, "k", ids[0])
+	}
 }
 
 // TestLostAnswers: generating is tried again only if nothing was made, and what was made is found.

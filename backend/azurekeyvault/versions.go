@@ -21,7 +21,7 @@ import (
 // least creation time and, since that has whole seconds, the least version among those. Until a second has passed, others
 // can still join that second; so each waits for that long before it looks, and then all see the same.
 const (
-	generationTag = "managedkeys-generation" // "pending" or "done", a space, and the generator's token
+	generationTag = "managedkeys-generation" // "pending", "done" or "lost", a space, and the generator's token
 	bitsTag       = "managedkeys-key-bits"   // of a symmetric key, whose length the service doesn't tell
 
 	// settleTime is the second, and a little more for a clock that is read late.
@@ -33,6 +33,12 @@ const (
 func pending(tags map[string]*string) bool {
 	tag := tags[generationTag]
 	return tag != nil && strings.HasPrefix(*tag, "pending ")
+}
+
+// lost reports whether a version with these tags came second.
+func lost(tags map[string]*string) bool {
+	tag := tags[generationTag]
+	return tag != nil && strings.HasPrefix(*tag, "lost ")
 }
 
 // tokenOf returns the token of the generator that made a version, or "".
@@ -100,10 +106,10 @@ func (c *connection) pages(ctx context.Context, name string) ([]version, error) 
 	links := c.links()
 	for pager := c.client.NewListKeyPropertiesVersionsPager(name, nil); pager.More(); {
 		page, err := call(ctx, c, operation{name: "ListKeyPropertiesVersions"}, pager.NextPage)
-		if err == nil {
-			err = links.check(page.NextLink)
-		}
 		if err != nil {
+			return nil, err
+		}
+		if err := links.check(page.NextLink); err != nil {
 			return nil, fmt.Errorf("azurekeyvault: versions of key %q: %w", name, err)
 		}
 		for _, item := range page.Value {
@@ -141,17 +147,20 @@ func (c *connection) choose(ctx context.Context, name string, settle time.Durati
 	if err != nil {
 		return "", err
 	}
-	made := slices.DeleteFunc(slices.Clone(all), func(v version) bool { return pending(v.tags) })
-	if len(made) == 0 {
-		if len(all) == 0 {
-			return "", fmt.Errorf("azurekeyvault: key %q: %w", c.id(kid{name: name}), backend.ErrKeyNotFound)
+	var own []version // those that are the key's
+	for i, v := range all {
+		// Of pending versions only the first is, whether or not anybody has looked.
+		if !lost(v.tags) && (i == 0 || !pending(v.tags)) {
+			own = append(own, v)
 		}
-		return all[0].id, nil // who was first, whether or not anybody has looked
+	}
+	if len(own) == 0 {
+		return "", fmt.Errorf("azurekeyvault: key %q: %w", c.id(kid{name: name}), backend.ErrKeyNotFound)
 	}
 	now := time.Now()
-	good := slices.DeleteFunc(slices.Clone(made), func(v version) bool { return usable(v.id, &v.attrs, now) != nil })
+	good := slices.DeleteFunc(slices.Clone(own), func(v version) bool { return usable(v.id, &v.attrs, now) != nil })
 	if len(good) == 0 {
-		return made[len(made)-1].id, nil
+		return own[len(own)-1].id, nil
 	}
 	newest := good[len(good)-1]
 	if n := len(good); n > 1 && good[n-2].created.Equal(newest.created) {
@@ -165,7 +174,7 @@ func (c *connection) choose(ctx context.Context, name string, settle time.Durati
 // young that its generator may not have looked yet. A clock that is off only costs time, or the wait.
 func inMaking(all []version, now time.Time, settle time.Duration) bool {
 	for _, v := range all {
-		if !pending(v.tags) {
+		if !pending(v.tags) && !lost(v.tags) {
 			return false
 		}
 	}
@@ -173,18 +182,20 @@ func inMaking(all []version, now time.Time, settle time.Duration) bool {
 	return age > -time.Minute && age < 2*settle+2*time.Second
 }
 
-// update changes a version's state and its generation tag.
-func (c *connection) update(ctx context.Context, name string, v version, enabled bool) error {
+// finish settles a pending version: it is the key's, or it came second and is disabled.
+func (c *connection) finish(ctx context.Context, name string, v version, first bool) error {
 	tags := make(map[string]*string, len(v.tags))
 	for k, value := range v.tags {
 		tags[k] = value
 	}
-	done := "done " + tokenOf(v.tags)
-	tags[generationTag] = &done
+	state := "done "
 	params := azkeys.UpdateKeyParameters{Tags: tags}
-	if !enabled {
-		params.KeyAttributes = &azkeys.KeyAttributes{Enabled: &enabled}
+	if !first {
+		state = "lost "
+		params.KeyAttributes = &azkeys.KeyAttributes{Enabled: &first}
 	}
+	state += tokenOf(v.tags)
+	tags[generationTag] = &state
 	_, err := call(ctx, c, operation{name: "UpdateKey"}, func(ctx context.Context) (struct{}, error) {
 		resp, err := c.client.UpdateKey(ctx, name, v.id, params, nil)
 		if err == nil && resp.Key != nil {
