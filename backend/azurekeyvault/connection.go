@@ -112,6 +112,9 @@ func parseKID(id *azkeys.ID) (kid, error) {
 
 // checkKID returns an error unless the answer is about exactly that version of that key. Names have no case.
 func checkKID(id *azkeys.ID, name, version string) error {
+	if id != nil && version != "" && isKID(string(*id), name, version) {
+		return nil
+	}
 	k, err := parseKID(id)
 	if err != nil {
 		return err
@@ -120,6 +123,17 @@ func checkKID(id *azkeys.ID, name, version string) error {
 		return integrity("the answer is about the key %.200q; %s/%s was asked for", *id, name, version)
 	}
 	return nil
+}
+
+// isKID reports whether id is written as usual and about that version of that key. It is what an answer to every signature
+// is compared with, and takes a hundredth of the time of parsing.
+func isKID(id, name, version string) bool {
+	rest, https := strings.CutPrefix(id, "https://")
+	rest, is := strings.CutSuffix(rest, version)
+	rest, slash := strings.CutSuffix(rest, "/")
+	rest, named := strings.CutSuffix(rest, name)
+	host, keys := strings.CutSuffix(rest, "/keys/")
+	return https && is && slash && named && keys && host != "" && !strings.ContainsAny(host, "/?#@%")
 }
 
 // id is what Key.ID returns for a version of a key.

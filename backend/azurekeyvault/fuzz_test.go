@@ -35,6 +35,25 @@ func FuzzParseKID(f *testing.F) {
 	})
 }
 
+// FuzzIsKID: what the short way takes, the long one does too.
+func FuzzIsKID(f *testing.F) {
+	f.Add("v.vault.azure.net/keys/", "k", zeros)
+	f.Add("v/keys/k/keys/", "k", zeros)
+	f.Add("v?x/keys/", "k", zeros)
+	f.Add("[/keys/", "k", zeros)
+	f.Fuzz(func(t *testing.T, begin, name, version string) {
+		text := "https://" + begin + name + "/" + version
+		if !keyNames.MatchString(name) || !keyVersions.MatchString(version) || !isKID(text, name, version) {
+			return
+		}
+		id := azkeys.ID(text)
+		k, err := parseKID(&id)
+		if err == nil && (k.name != name || k.version != version) {
+			t.Fatalf("%q is %+v", text, k)
+		}
+	})
+}
+
 func FuzzVaultURL(f *testing.F) {
 	for _, seed := range []string{vaultURL, hsmURL + "/", "http://x", "https://user@x.y", "https://x.y:1/z", "https://[::1]"} {
 		f.Add(seed)
