@@ -17,7 +17,7 @@ type SignRequest struct {
 	Hash       crypto.Hash // of Digest, or 0
 	SaltLength int         // of RSAPSS, in bytes
 	Digest     []byte      // to sign, if Hash is set
-	Message    []byte      // to sign, if Hash is 0
+	Message    []byte      // to sign, if Hash is 0; else what Digest was made of, or nil if only the digest was given
 	Context    string      // context string of Ed25519 or ML-DSA, at most 255 bytes
 }
 
@@ -75,6 +75,10 @@ func (o SignOps) SignMessageContext(ctx context.Context, message []byte, opts cr
 		return o.SignContext(ctx, message, opts)
 	}
 	req.Digest = sum(req.Hash, message)
+	if message == nil {
+		message = []byte{} // nil says that there is only a digest
+	}
+	req.Message = o.h.input(message)
 	return o.call(ctx, req)
 }
 

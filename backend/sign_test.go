@@ -286,3 +286,18 @@ func TestInputsAreCopied(t *testing.T) {
 	close(release)
 	assert.Zero(t, <-seen)
 }
+
+// A key manager that hashes messages itself needs them, and must be able to tell an empty message from a digest alone.
+func TestMessageBesideDigest(t *testing.T) {
+	key, r := newKey(t, "ecdsa", ecdsaSHA256)
+	for _, message := range [][]byte{[]byte("message"), {}, nil} {
+		_, err := key.SignMessage(nil, message, crypto.SHA256)
+		require.NoError(t, err)
+		assert.NotNil(t, r.last().Message)
+		assert.Equal(t, string(message), string(r.last().Message))
+		assert.Equal(t, digestOf(crypto.SHA256, string(message)), r.last().Digest)
+	}
+	_, err := key.Sign(nil, digestOf(crypto.SHA256, "message"), crypto.SHA256)
+	require.NoError(t, err)
+	assert.Nil(t, r.last().Message)
+}
