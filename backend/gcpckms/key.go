@@ -15,6 +15,7 @@ import (
 const (
 	maxData    = 64 << 10 // message to sign or authenticate; plaintext; additional data
 	maxHSM     = 8 << 10  // plaintext and additional data together, of a key in an HSM
+	hsmRoom    = 1 << 10  // what plaintexts leave of it for additional data, so that there is one limit for them
 	maxRandom  = 1024
 	minRandom  = 8
 	ivSize     = 12
@@ -198,7 +199,7 @@ func (d description) capabilities() backend.Capabilities {
 		caps.Usages |= backend.UsageEncrypt | backend.UsageDecrypt
 		caps.MaxPlaintext = maxData
 		if d.hardware() {
-			caps.MaxPlaintext = maxHSM
+			caps.MaxPlaintext = maxHSM - hsmRoom
 		}
 	}
 	return caps
