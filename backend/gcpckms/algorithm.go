@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/mlkem"
 	"crypto/rsa"
 	"fmt"
 	"maps"
@@ -39,6 +40,7 @@ const (
 	kindMAC            //
 	kindSymmetric      // the service has its own form of ciphertexts
 	kindGCM            // AES-GCM
+	kindMLKEM          //
 )
 
 // algorithm is what there is to know of an Algorithm. Which fields are set depends on the kind.
@@ -51,6 +53,7 @@ type algorithm struct {
 	bits    int                  // of RSA and AES
 	curve   elliptic.Curve       // of ECDSA
 	set     mldsa.Parameters     // of ML-DSA
+	kem     int                  // the parameter set of ML-KEM: 768 or 1024
 	mac     backend.MACAlgorithm // of HMAC
 }
 
@@ -100,6 +103,9 @@ func init() {
 	for _, bits := range []int{128, 256} {
 		add(algorithm{purpose: kmspb.CryptoKey_RAW_ENCRYPT_DECRYPT, kind: kindGCM, bits: bits}, fmt.Sprintf("AES_%d_GCM", bits))
 	}
+	for _, set := range []int{768, 1024} {
+		add(algorithm{purpose: kmspb.CryptoKey_KEY_ENCAPSULATION, kind: kindMLKEM, kem: set}, fmt.Sprintf("ML_KEM_%d", set))
+	}
 }
 
 // Algorithms returns the algorithms that this package can use, in alphabetical order.
@@ -120,7 +126,7 @@ var whyNot = []struct{ prefix, reason string }{
 	{"AES_256_KWP", "such keys wrap others inside a single-tenant HSM and take no bytes"},
 	{"PQ_SIGN_SLH_DSA", "nothing in Go verifies SLH-DSA, so that neither key nor signature could be checked"},
 	{"PQ_SIGN_HASH_SLH_DSA", "nothing in Go verifies SLH-DSA, so that neither key nor signature could be checked"},
-	{"KEM_XWING", "X-Wing is not a standard yet"},
+	{"KEM_XWING", "X-Wing is an Internet-Draft, and crypto/mlkem doesn't have it"},
 }
 
 const unauthenticated = "AES-CBC and AES-CTR don't authenticate what they encrypt"
@@ -154,7 +160,8 @@ func (a *algorithm) asymmetric() bool {
 
 // format is the format in which the service has the public key. Only post-quantum keys have none by default.
 func (a *algorithm) format() kmspb.PublicKey_PublicKeyFormat {
-	if a.kind == kindMLDSA || a.kind == kindMLDSAMu {
+	switch a.kind {
+	case kindMLDSA, kindMLDSAMu, kindMLKEM:
 		return kmspb.PublicKey_NIST_PQC
 	}
 	return kmspb.PublicKey_PUBLIC_KEY_FORMAT_UNSPECIFIED
@@ -171,6 +178,10 @@ func (a *algorithm) fits(pub crypto.PublicKey) bool {
 		return a.kind == kindEd25519
 	case *mldsa.PublicKey:
 		return (a.kind == kindMLDSA || a.kind == kindMLDSAMu) && key.Parameters() == a.set
+	case *mlkem.EncapsulationKey768:
+		return a.kem == 768
+	case *mlkem.EncapsulationKey1024:
+		return a.kem == 1024
 	}
 	return false
 }
@@ -188,6 +199,8 @@ func (a *algorithm) describe() string {
 		return "HMAC"
 	case kindSymmetric, kindGCM:
 		return fmt.Sprintf("AES-%d", a.bits)
+	case kindMLKEM:
+		return fmt.Sprintf("ML-KEM-%d", a.kem)
 	}
 	return fmt.Sprintf("RSA-%d", a.bits)
 }

@@ -44,7 +44,7 @@ type Options struct {
 }
 
 // Backend is a client of Cloud KMS. It implements [backend.Backend], [backend.Generator], [backend.Importer],
-// [backend.Lister] and [backend.Pinger].
+// [backend.Lister], [backend.Pinger] and [backend.ParamsDecoder].
 //
 // All methods are safe for concurrent use.
 type Backend struct {
@@ -57,10 +57,11 @@ type Backend struct {
 }
 
 var (
-	_ backend.Generator = (*Backend)(nil)
-	_ backend.Importer  = (*Backend)(nil)
-	_ backend.Lister    = (*Backend)(nil)
-	_ backend.Pinger    = (*Backend)(nil)
+	_ backend.Generator     = (*Backend)(nil)
+	_ backend.Importer      = (*Backend)(nil)
+	_ backend.Lister        = (*Backend)(nil)
+	_ backend.Pinger        = (*Backend)(nil)
+	_ backend.ParamsDecoder = (*Backend)(nil)
 )
 
 // clock is what tests put something else in the place of.
@@ -135,6 +136,11 @@ func newBackend(opts *Options) (*Backend, error) {
 
 // Type implements backend.Backend; it returns "gcpckms".
 func (b *Backend) Type() string { return Type }
+
+// DecodeParams implements backend.ParamsDecoder.
+func (*Backend) DecodeParams(data []byte) (backend.Params, error) {
+	return backend.DecodeParams[Params](data)
+}
 
 // String returns the backend type, since what else there is to show is in the parameters of keys.
 func (b *Backend) String() string { return Type }

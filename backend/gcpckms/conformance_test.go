@@ -44,6 +44,8 @@ var kinds = []struct {
 	{"PQ_SIGN_ML_DSA_44_EXTERNAL_MU", Software, backendtest.Key{Algorithm: "ML-DSA-44", SignatureContexts: true}},
 	{"PQ_SIGN_ML_DSA_65_EXTERNAL_MU", Software, backendtest.Key{Algorithm: "ML-DSA-65", SignatureContexts: true}},
 	{"PQ_SIGN_ML_DSA_87_EXTERNAL_MU", Software, backendtest.Key{Algorithm: "ML-DSA-87", SignatureContexts: true}},
+	{"ML_KEM_768", HSM, backendtest.Key{Algorithm: "ML-KEM-768", Decapsulates: true}},
+	{"ML_KEM_1024", Software, backendtest.Key{Algorithm: "ML-KEM-1024", Decapsulates: true}},
 	{"HMAC_SHA1", Software, backendtest.Key{Algorithm: "HMAC", MACs: []backend.MACAlgorithm{backend.HMACSHA1}}},
 	{"HMAC_SHA256", HSM, backendtest.Key{Algorithm: "HMAC", MACs: []backend.MACAlgorithm{backend.HMACSHA256}}},
 	{"HMAC_SHA512", Software, backendtest.Key{Algorithm: "HMAC", MACs: []backend.MACAlgorithm{backend.HMACSHA512}}},

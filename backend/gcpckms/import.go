@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -270,6 +271,8 @@ func checkMaterial(a *algorithm, material any) (crypto.PublicKey, error) {
 			return nil, malformed
 		}
 		return key.PublicKey(), nil
+	case *mlkem.DecapsulationKey768, *mlkem.DecapsulationKey1024:
+		return nil, fmt.Errorf("gcpckms: material: got %T; ML-KEM keys can't be imported: %w", material, backend.ErrUnsupported)
 	case []byte:
 		want := a.bits / 8
 		if a.kind == kindMAC {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"strings"
 	"testing"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
@@ -47,6 +48,12 @@ var operations = []operation{
 	{"MacSign", "HMAC_SHA256", []protoreflect.Name{"protection_level"}, func(key backend.Key) do {
 		return func(ctx context.Context) ([]byte, error) {
 			return key.(backend.MAC).ComputeMAC(ctx, backend.HMACSHA256, []byte("message"))
+		}
+	}},
+	{"Decapsulate", "ML_KEM_768", []protoreflect.Name{"protection_level"}, func(key backend.Key) do {
+		_, ciphertext := key.Public().(crypto.Encapsulator).Encapsulate()
+		return func(ctx context.Context) ([]byte, error) {
+			return key.(backend.Decapsulator).DecapsulateContext(ctx, ciphertext)
 		}
 	}},
 	{"Encrypt", "GOOGLE_SYMMETRIC_ENCRYPTION", []protoreflect.Name{"protection_level"}, sealing},
@@ -111,6 +118,10 @@ fields:
 				value := sum.Descriptor().Fields().ByName("value")
 				sum.Set(value, protoreflect.ValueOfInt64(sum.Get(value).Int()^1))
 			}
+		case protoreflect.Int64Kind: // a checksum that is not wrapped
+			all["changed "+string(f.Name())] = func(m proto.Message) {
+				m.ProtoReflect().Set(f, protoreflect.ValueOfInt64(m.ProtoReflect().Get(f).Int()^1))
+			}
 		case protoreflect.Int32Kind:
 			all["changed "+string(f.Name())] = func(m proto.Message) { m.ProtoReflect().Set(f, protoreflect.ValueOfInt32(12)) }
 		}
@@ -122,6 +133,7 @@ var answers = map[string]proto.Message{
 	"AsymmetricSign": &kmspb.AsymmetricSignResponse{}, "AsymmetricDecrypt": &kmspb.AsymmetricDecryptResponse{},
 	"MacSign": &kmspb.MacSignResponse{}, "Encrypt": &kmspb.EncryptResponse{}, "Decrypt": &kmspb.DecryptResponse{},
 	"RawEncrypt": &kmspb.RawEncryptResponse{}, "RawDecrypt": &kmspb.RawDecryptResponse{},
+	"Decapsulate":         &kmspb.DecapsulateResponse{},
 	"GenerateRandomBytes": &kmspb.GenerateRandomBytesResponse{},
 }
 
@@ -184,7 +196,7 @@ func TestCorruptDescriptions(t *testing.T) {
 		"the name of another key": {ec, "GetPublicKey", public(func(k *kmspb.PublicKey) { k.Name = otherKey.Name })},
 		"no name":                 {ec, "GetPublicKey", public(func(k *kmspb.PublicKey) { k.Name = "" })},
 		"another project":         {ec, "GetPublicKey", public(func(k *kmspb.PublicKey) { k.Name = "projects/p-2" + k.Name[len("projects/p-1"):] })},
-		"a changed key":           {ec, "GetPublicKey", public(func(k *kmspb.PublicKey) { k.Pem = k.Pem[:100] + "A" + k.Pem[101:] })},
+		"a changed key":           {ec, "GetPublicKey", public(func(k *kmspb.PublicKey) { k.Pem = strings.ToLower(k.Pem) })},
 		"another checksum":        {ec, "GetPublicKey", public(func(k *kmspb.PublicKey) { k.PemCrc32C.Value++ })},
 		"no checksum":             {ec, "GetPublicKey", public(func(k *kmspb.PublicKey) { k.PemCrc32C = nil })},
 		"no key":                  {ec, "GetPublicKey", public(func(k *kmspb.PublicKey) { k.Pem, k.PemCrc32C = "", sum(nil) })},

@@ -53,6 +53,11 @@ type (
 		backend.MACOps
 		backend.RandomOps
 	}
+	kemKey struct {
+		*backend.Handle
+		backend.DecapsulateOps
+		backend.RandomOps
+	}
 	cipherKey struct {
 		*backend.Handle
 		backend.AEADOps
@@ -101,6 +106,15 @@ func (b *Backend) handle(c *conn, location string, d description) backend.Key {
 		if hsm {
 			return struct {
 				*macKey
+				attests
+			}{k, proof}
+		}
+		return k
+	case kindMLKEM:
+		k := &kemKey{h, h.Decapsulating(v.decapsulate), random}
+		if hsm {
+			return struct {
+				*kemKey
 				attests
 			}{k, proof}
 		}
@@ -195,6 +209,8 @@ func (d description) capabilities() backend.Capabilities {
 		caps.Usages |= backend.UsageMAC
 		caps.MACs = []backend.MACAlgorithm{a.mac}
 		caps.MaxMessage = maxData
+	case kindMLKEM:
+		caps.Usages |= backend.UsageDerive
 	case kindSymmetric, kindGCM:
 		caps.Usages |= backend.UsageEncrypt | backend.UsageDecrypt
 		caps.MaxPlaintext = maxData

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/mlkem"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -244,13 +245,18 @@ func readPublicKey(name string, pub *kmspb.PublicKey, format kmspb.PublicKey_Pub
 	return description{name: pub.Name, alg: alg, level: pub.ProtectionLevel, public: key}, a.err
 }
 
-// parsePublicKey parses a public key in the format: PEM, or the encoding of FIPS 204.
+// parsePublicKey parses a public key in the format: PEM, or the encoding of FIPS 203 or 204.
 func parsePublicKey(alg *algorithm, data []byte, format kmspb.PublicKey_PublicKeyFormat) (crypto.PublicKey, error) {
 	if format == kmspb.PublicKey_NIST_PQC {
-		if alg.set == (mldsa.Parameters{}) {
-			return nil, fmt.Errorf("the algorithm %s has no public key in the format %v", alg.name, format)
+		switch {
+		case alg.set != (mldsa.Parameters{}):
+			return mldsa.NewPublicKey(alg.set, data)
+		case alg.kem == 768:
+			return mlkem.NewEncapsulationKey768(data)
+		case alg.kem == 1024:
+			return mlkem.NewEncapsulationKey1024(data)
 		}
-		return mldsa.NewPublicKey(alg.set, data)
+		return nil, fmt.Errorf("the algorithm %s has no public key in the format %v", alg.name, format)
 	}
 	block, rest := pem.Decode(data)
 	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {

@@ -102,6 +102,14 @@ func TestParamsJSON(t *testing.T) {
 	want.Credentials, want.CryptoKeyVersion, want.ProtectionLevel = "/etc/gcp.json", "3", HSM
 	assert.Equal(t, want, p)
 	require.NoError(t, p.Validate())
+	decoded, err := new(Backend).DecodeParams([]byte(text))
+	require.NoError(t, err)
+	assert.Equal(t, want, decoded)
+	encoded, err := backend.EncodeParams(want)
+	require.NoError(t, err)
+	decoded, err = new(Backend).DecodeParams(encoded)
+	require.NoError(t, err)
+	assert.Equal(t, want, decoded)
 	for in, version := range map[string]Version{`"7"`: "7", `7`: "7", `"latest"`: Latest, `null`: ""} {
 		p = Params{}
 		require.NoError(t, json.Unmarshal([]byte(`{"crypto_key_version":`+in+`}`), &p), in)

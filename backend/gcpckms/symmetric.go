@@ -3,6 +3,7 @@ package gcpckms
 import (
 	"context"
 	"crypto"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/managedkeys/managedkeys/backend"
 )
@@ -34,6 +36,25 @@ func (v *version) decryptOAEP(ctx context.Context, req backend.DecryptRequest) (
 		a := v.answer().carries("the plaintext", resp.GetPlaintext(), resp.GetPlaintextCrc32C()).
 			received("the ciphertext", resp.GetVerifiedCiphertextCrc32C())
 		return resp.GetPlaintext(), a.err
+	})
+}
+
+// decapsulate opens a shared key. The service answers for every ciphertext of the right length (FIPS 203, Section 6.3).
+func (v *version) decapsulate(ctx context.Context, ciphertext []byte) ([]byte, error) {
+	in := &kmspb.DecapsulateRequest{Name: v.name, Ciphertext: ciphertext, CiphertextCrc32C: sum(ciphertext)}
+	return call(ctx, v.conn, v.call("Decapsulate"), func(ctx context.Context) ([]byte, error) {
+		resp, err := v.conn.client.Decapsulate(ctx, in, once)
+		if err != nil {
+			return nil, v.failed(err)
+		}
+		var got *wrapperspb.Int64Value
+		if resp.SharedSecretCrc32C != nil { // which is not wrapped as the other checksums are
+			got = wrapperspb.Int64(resp.GetSharedSecretCrc32C())
+		}
+		a := v.answer().from(resp.GetName()).carries("the shared key", resp.GetSharedSecret(), got).
+			received("the ciphertext", resp.GetVerifiedCiphertextCrc32C()).
+			length("the shared key", resp.GetSharedSecret(), mlkem.SharedKeySize)
+		return resp.GetSharedSecret(), a.err
 	})
 }
 

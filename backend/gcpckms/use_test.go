@@ -48,6 +48,12 @@ func useOnce(t *testing.T, alg Algorithm, key backend.Key) {
 		require.NoError(t, err, alg)
 		assert.NoError(t, key.(backend.MAC).VerifyMAC(ctx, mac, []byte("message"), out))
 	}
+	if d, ok := key.(backend.Decapsulator); ok {
+		shared, ciphertext := key.Public().(crypto.Encapsulator).Encapsulate()
+		out, err := d.DecapsulateContext(ctx, ciphertext)
+		require.NoError(t, err, alg)
+		assert.Equal(t, shared, out)
+	}
 	if aead, ok := key.(backend.AEAD); ok {
 		sealed, err := aead.Seal(ctx, []byte("plaintext"), []byte("ad"))
 		require.NoError(t, err, alg)
