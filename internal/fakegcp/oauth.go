@@ -30,7 +30,6 @@ type tokens struct {
 // Kinds of credential, for [Server].Issued.
 const (
 	Account     = "service account"
-	Refresh     = "authorized user"
 	Federation  = "workload identity federation"
 	Impersonate = "impersonation"
 	Instance    = "instance metadata"
@@ -38,9 +37,6 @@ const (
 
 // subjectToken is what proves the identity of a workload to the token exchange.
 const subjectToken = "fakegcp-subject-token"
-
-// refreshToken is that of the authorized user.
-const refreshToken = "fakegcp-refresh-token"
 
 // Token returns a bearer token that the server takes for an hour.
 func (s *Server) Token() string { return s.tokens.issue("", time.Hour) }
@@ -79,10 +75,6 @@ func (s *Server) Credentials(kind string, write func(name string, data []byte) (
 			"private_key":  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
 			"client_email": "fake@p.iam.gserviceaccount.com", "token_uri": s.oauth.URL + "/token",
 		}
-	case Refresh:
-		cred = map[string]any{
-			"type": "authorized_user", "client_id": "1", "client_secret": "fakegcp-client-secret", "refresh_token": refreshToken,
-		}
 	case Federation, Impersonate:
 		path, err := write("subject-token", []byte(subjectToken))
 		if err != nil {
@@ -102,9 +94,6 @@ func (s *Server) Credentials(kind string, write func(name string, data []byte) (
 
 // MetadataHost returns the host and port of the fake's instance metadata server, for GCE_METADATA_HOST.
 func (s *Server) MetadataHost() string { return strings.TrimPrefix(s.oauth.URL, "http://") }
-
-// TokenURL returns the URL at which the fake takes refresh tokens and signed assertions.
-func (s *Server) TokenURL() string { return s.oauth.URL + "/token" }
 
 func (t *tokens) serviceAccount() (*rsa.PrivateKey, error) {
 	t.mu.Lock()
@@ -206,12 +195,6 @@ func (s *Server) serveOAuth(w http.ResponseWriter, r *http.Request) {
 		answer(map[string]any{"error": "invalid_grant"})
 	}
 	switch {
-	case r.URL.Path == "/token" && r.FormValue("grant_type") == "refresh_token":
-		if r.FormValue("refresh_token") != refreshToken {
-			deny()
-			return
-		}
-		token(Refresh)
 	case r.URL.Path == "/sts":
 		if r.FormValue("subject_token") != subjectToken {
 			deny()
