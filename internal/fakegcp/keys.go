@@ -27,6 +27,23 @@ func (s service) GetKeyRing(_ context.Context, req *kmspb.GetKeyRingRequest) (*k
 	return &kmspb.KeyRing{Name: req.Name}, nil
 }
 
+func (s service) CreateKeyRing(_ context.Context, req *kmspb.CreateKeyRingRequest) (*kmspb.KeyRing, error) {
+	if _, err := parse(locationName, req.Parent); err != nil {
+		return nil, err
+	}
+	name := req.Parent + "/keyRings/" + req.KeyRingId
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := parse(ringName, name); err != nil {
+		return nil, err
+	}
+	if s.rings[name] != nil {
+		return nil, refuse(codes.AlreadyExists, "KeyRing %s already exists.", name)
+	}
+	s.rings[name] = newRing(name)
+	return &kmspb.KeyRing{Name: name}, nil
+}
+
 func (s service) GetCryptoKey(_ context.Context, req *kmspb.GetCryptoKeyRequest) (*kmspb.CryptoKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,16 +158,22 @@ func (s service) ListCryptoKeyVersions(_ context.Context, req *kmspb.ListCryptoK
 	if err != nil {
 		return nil, err
 	}
-	if req.Filter != "" || req.OrderBy != "" {
-		return nil, refuse(codes.Unimplemented, "The fake has no filters and no orders.")
+	if req.Filter != "" && req.Filter != "state=ENABLED" || req.OrderBy != "" && req.OrderBy != "name desc" {
+		return nil, refuse(codes.Unimplemented, "The fake has no filter %q and no order %q.", req.Filter, req.OrderBy)
 	}
-	all := make([]*kmspb.CryptoKeyVersion, len(k.versions))
-	for i, v := range k.versions {
-		all[i] = proto.Clone(v.pb).(*kmspb.CryptoKeyVersion)
+	var all []*kmspb.CryptoKeyVersion
+	for _, v := range k.versions {
+		out := proto.Clone(v.pb).(*kmspb.CryptoKeyVersion)
 		v.see()
 		if req.View != kmspb.CryptoKeyVersion_FULL {
-			all[i].Attestation = nil
+			out.Attestation = nil
 		}
+		if req.Filter == "" || out.State == kmspb.CryptoKeyVersion_ENABLED {
+			all = append(all, out)
+		}
+	}
+	if req.OrderBy != "" {
+		slices.Reverse(all)
 	}
 	some, next, err := page(all, req.PageSize, req.PageToken, s.opts.PageSize)
 	return &kmspb.ListCryptoKeyVersionsResponse{CryptoKeyVersions: some, NextPageToken: next, TotalSize: int32(len(all))}, err

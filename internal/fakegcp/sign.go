@@ -68,6 +68,9 @@ func (s service) GetPublicKey(_ context.Context, req *kmspb.GetPublicKeyRequest)
 
 // public returns the public key in the format.
 func (v *version) public(format kmspb.PublicKey_PublicKeyFormat) ([]byte, error) {
+	if !v.alg.has(format) && !v.alg.has(kmspb.PublicKey_PEM) {
+		return nil, refuse(codes.InvalidArgument, "Only NIST_PQC format is supported for algorithm %v.", v.pb.Algorithm)
+	}
 	if !v.alg.has(format) {
 		return nil, refuse(codes.InvalidArgument, "Public key format %v is not supported for algorithm %v.", format, v.pb.Algorithm)
 	}

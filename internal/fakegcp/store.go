@@ -17,6 +17,10 @@ type ring struct {
 	jobs map[string]*job // by name
 }
 
+func newRing(name string) *ring {
+	return &ring{name: name, keys: make(map[string]*key), jobs: make(map[string]*job)}
+}
+
 // key is a crypto key.
 type key struct {
 	pb       *kmspb.CryptoKey
@@ -39,7 +43,7 @@ func (s *Server) AddKeyRing(project, location, id string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rings[name] == nil {
-		s.rings[name] = &ring{name: name, keys: make(map[string]*key), jobs: make(map[string]*job)}
+		s.rings[name] = newRing(name)
 	}
 	return name
 }
