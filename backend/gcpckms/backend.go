@@ -114,7 +114,7 @@ func Connect(opts *Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.conns = remote.NewShared(b.dial, (*conn).close)
+	b.conns = remote.NewShared(b.dial, func(c *conn) error { return c.close() })
 	return b, nil
 }
 

@@ -44,8 +44,8 @@ type settings struct {
 // conn is a connection: a client and how it is used.
 type conn struct {
 	client *kms.KeyManagementClient
-	own    bool // close closes the client
 	remote *remote.Connection
+	close  func() error // closes the client, once, if it is the backend's own
 
 	mu       sync.Mutex                  // guards what follows
 	limiters map[string]*rate.Limiter    // of the keys, by name
@@ -53,18 +53,18 @@ type conn struct {
 }
 
 func (b *Backend) connection(client *kms.KeyManagementClient, own bool) *conn {
-	return &conn{
-		client: client, own: own, limiters: make(map[string]*rate.Limiter),
-		remote: remote.NewConnection(Type, b.remote, classify),
+	c := &conn{
+		client: client, remote: remote.NewConnection(Type, b.remote, classify),
+		close: func() error { return nil }, limiters: make(map[string]*rate.Limiter),
 	}
-}
-
-func (c *conn) close() error {
-	if !c.own {
-		return nil
+	if own {
+		var once sync.Once
+		c.close = func() (err error) {
+			once.Do(func() { err = client.Close() })
+			return err
+		}
 	}
-	c.own = false // Backend.Close may come again, but not at the same time: the gate was shut before
-	return c.client.Close()
+	return c
 }
 
 // limiter returns the token bucket of a key, which all its handles share.

@@ -104,7 +104,7 @@ func classify(err error) remote.Verdict {
 	if e == nil {
 		return remote.Verdict{Err: fmt.Errorf("%w: %w", backend.ErrUnavailable, err), Kind: remote.Transient}
 	}
-	sentinel, kind := e.verdict()
+	kind, sentinel := e.verdict()
 	if as := (unreached{}); errors.As(err, &as) {
 		kind = remote.Unreached
 	}
@@ -116,35 +116,35 @@ func classify(err error) remote.Verdict {
 }
 
 // verdict returns the sentinel that an error stands for, and what can be done about it.
-func (e *serviceError) verdict() (error, remote.Kind) {
+func (e *serviceError) verdict() (remote.Kind, error) {
 	switch e.code {
 	case codes.NotFound:
-		return backend.ErrKeyNotFound, remote.Final
+		return remote.Final, backend.ErrKeyNotFound
 	case codes.AlreadyExists:
-		return backend.ErrKeyExists, remote.Final
+		return remote.Final, backend.ErrKeyExists
 	case codes.PermissionDenied:
 		if e.reason == "ACCESS_TOKEN_SCOPE_INSUFFICIENT" {
-			return backend.ErrCredentials, remote.Final
+			return remote.Final, backend.ErrCredentials
 		}
-		return backend.ErrNotPermitted, remote.Final
+		return remote.Final, backend.ErrNotPermitted
 	case codes.Unauthenticated:
-		return backend.ErrCredentials, remote.Final
+		return remote.Final, backend.ErrCredentials
 	case codes.FailedPrecondition:
-		return backend.ErrKeyDisabled, remote.Final
+		return remote.Final, backend.ErrKeyDisabled
 	case codes.ResourceExhausted:
-		return backend.ErrThrottled, remote.Throttled
+		return remote.Throttled, backend.ErrThrottled
 	case codes.InvalidArgument, codes.OutOfRange:
 		if e.checksum() {
-			return backend.ErrIntegrity, remote.Damaged
+			return remote.Damaged, backend.ErrIntegrity
 		}
-		return backend.ErrInvalidParams, remote.Final
+		return remote.Final, backend.ErrInvalidParams
 	case codes.Unimplemented:
-		return backend.ErrUnsupported, remote.Final
+		return remote.Final, backend.ErrUnsupported
 	case codes.DataLoss:
-		return backend.ErrIntegrity, remote.Damaged
+		return remote.Damaged, backend.ErrIntegrity
 	}
 	// UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL, ABORTED, UNKNOWN, CANCELLED: the service or the way to it.
-	return backend.ErrUnavailable, remote.Transient
+	return remote.Transient, backend.ErrUnavailable
 }
 
 // codeOf returns the service's code of an error, or codes.Unknown.

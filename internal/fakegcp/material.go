@@ -102,27 +102,25 @@ func (f *rsaFactory) generate(bits int) (*rsa.PrivateKey, error) {
 		p = new(primes)
 		f.sizes[bits] = p
 	}
-	for {
-		for len(p.pairs) > 0 {
-			pair := p.pairs[0]
-			p.pairs = p.pairs[1:]
-			if key := combine(p.known[pair[0]], p.known[pair[1]], bits); key != nil {
-				return key, nil
-			}
+	for len(p.pairs) > 0 {
+		pair := p.pairs[0]
+		p.pairs = p.pairs[1:]
+		if key := combine(p.known[pair[0]], p.known[pair[1]], bits); key != nil {
+			return key, nil
 		}
-		key, err := rsa.GenerateKey(rand.Reader, bits)
-		if err != nil {
-			return nil, err
-		}
-		for _, prime := range key.Primes {
-			for i := range p.known {
-				p.pairs = append(p.pairs, [2]int{i, len(p.known)})
-			}
-			p.known = append(p.known, prime)
-		}
-		p.pairs = p.pairs[:len(p.pairs)-1] // the last one is key itself
-		return key, nil
 	}
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		return nil, err
+	}
+	for _, prime := range key.Primes {
+		for i := range p.known {
+			p.pairs = append(p.pairs, [2]int{i, len(p.known)})
+		}
+		p.known = append(p.known, prime)
+	}
+	p.pairs = p.pairs[:len(p.pairs)-1] // the last one is key itself
+	return key, nil
 }
 
 // combine returns the key with two prime factors, or nil if they give none.
