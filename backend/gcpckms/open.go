@@ -116,29 +116,36 @@ func (b *Backend) describe(ctx context.Context, c *conn, name string, hint Algor
 	if expected != nil {
 		format = expected.format()
 	}
-	for {
+	read := func() (description, error) {
 		d, err := c.publicKey(ctx, name, format)
-		switch {
-		case err == nil:
-			return d, nil
-		case codeOf(err) == codes.InvalidArgument && expected == nil && format == kmspb.PublicKey_PUBLIC_KEY_FORMAT_UNSPECIFIED:
+		if codeOf(err) == codes.InvalidArgument && expected == nil && format == kmspb.PublicKey_PUBLIC_KEY_FORMAT_UNSPECIFIED {
 			format = kmspb.PublicKey_NIST_PQC // there is no default format for post-quantum keys
-			continue
-		case codeOf(err) != codes.FailedPrecondition:
-			return description{}, err
+			return c.publicKey(ctx, name, format)
 		}
-		// The version is not enabled, or has no public key.
-		d, why := b.describeVersion(ctx, c, name)
-		switch {
-		case errors.Is(why, backend.ErrNotPermitted):
-			return description{}, fmt.Errorf("%w; and why can't be seen: %w", err, why)
-		case why != nil:
-			return description{}, why
-		case !d.alg.asymmetric():
-			return d, nil
-		}
-		// It has become ready in the meantime.
+		return d, err
 	}
+	d, err := read()
+	if codeOf(err) != codes.FailedPrecondition {
+		return d, err
+	}
+	// The version is not enabled, or has no public key.
+	d, why := b.describeVersion(ctx, c, name)
+	switch {
+	case errors.Is(why, backend.ErrNotPermitted):
+		return description{}, fmt.Errorf("%w; and why can't be seen: %w", err, why)
+	case why != nil:
+		return description{}, why
+	case !d.alg.asymmetric():
+		return d, nil
+	}
+	// It has become ready in the meantime, or a key manager outside of Google, which has the public key, is in trouble.
+	external := d.external()
+	d, err = read()
+	var e *serviceError
+	if external && codeOf(err) == codes.FailedPrecondition && errors.As(err, &e) {
+		err = fmt.Errorf("gcpckms: key %q is enabled, but has no public key now: %w: %w", name, backend.ErrUnavailable, e)
+	}
+	return d, err
 }
 
 // describeVersion reads the description of a version, and waits until the version is ready.

@@ -2,6 +2,7 @@ package gcpckms
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -93,6 +94,31 @@ func TestExternal(t *testing.T) {
 	}
 	p := r.add("aes", "EXTERNAL_SYMMETRIC_ENCRYPTION", External)
 	useOnce(t, p.Algorithm, r.open(p))
+}
+
+// A version that is enabled and gives no public key all the same is an error, and not waited for without end.
+func TestNoPublicKey(t *testing.T) {
+	r := newRig(t, nil, nil)
+	for level, want := range map[ProtectionLevel]error{Software: backend.ErrKeyDisabled, External: backend.ErrUnavailable} {
+		p := r.add(lower(Algorithm(level)), p256, level)
+		f := fault("GetPublicKey", status.New(codes.FailedPrecondition, "not now"))
+		f.Times = 2
+		r.server.Script.Add(f)
+		_, err := r.b.Open(t.Context(), p)
+		assert.ErrorIs(t, err, want)
+		assert.ErrorContains(t, err, "not now")
+		assert.Zero(t, r.server.Script.Left())
+		f.Times = 1
+		r.server.Script.Add(f)
+		signs(t, messages{r.open(p).(backend.MessageSigner)})
+	}
+}
+
+// messages signs digests of "message" by signing the message.
+type messages struct{ backend.MessageSigner }
+
+func (m messages) SignContext(ctx context.Context, _ []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return m.SignMessageContext(ctx, []byte("message"), opts)
 }
 
 // The message representative is computed here, so that messages may have any length and a context.
