@@ -29,9 +29,10 @@ func BenchmarkAgainstSDK(b *testing.B) {
 	for _, alg := range []Algorithm{p256, "RSA_SIGN_PKCS1_2048_SHA256"} {
 		p := addKey(b, server, lower(alg), alg, Software)
 		digest := digestOf(crypto.SHA256, "message")
+		id := name(p)
 		bare := func(ctx context.Context) error {
 			_, err := client.AsymmetricSign(ctx, &kmspb.AsymmetricSignRequest{
-				Name: name(p), Digest: &kmspb.Digest{Digest: &kmspb.Digest_Sha256{Sha256: digest}},
+				Name: id, Digest: &kmspb.Digest{Digest: &kmspb.Digest_Sha256{Sha256: digest}}, DigestCrc32C: sum(digest),
 			}, once)
 			return err
 		}
@@ -126,15 +127,30 @@ func BenchmarkQueue(b *testing.B) {
 	key, err := keys.Open(b.Context(), p)
 	require.NoError(b, err)
 	digest := digestOf(crypto.SHA256, "message")
-	var peak uint64
+	var peak uint64 // of memory in use, by samples
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			peak = max(peak, stats.StackInuse+stats.HeapInuse)
+			select {
+			case <-ticker.C:
+			case <-stop:
+				return
+			}
+		}
+	}()
 	for b.Loop() {
 		timed(b, 10_000, 10_000, func(ctx context.Context) error {
 			_, err := key.(backend.Signer).SignContext(ctx, digest, crypto.SHA256)
 			return err
 		})
-		var stats runtime.MemStats
-		runtime.ReadMemStats(&stats)
-		peak = max(peak, stats.StackInuse+stats.HeapInuse)
 	}
+	close(stop)
+	<-stopped
 	b.ReportMetric(float64(peak)/(1<<20), "MiB")
 }
