@@ -3,6 +3,7 @@
 //
 //	go run ./examples/quickstart                     keys in software; needs nothing
 //	go run ./examples/quickstart -softhsm            the same on a SoftHSM2 token in a temporary folder
+//	go run ./examples/quickstart -fake aws           the same with AWS KMS's backend, against a fake; also azure, gcp
 //	go run ./examples/quickstart -pkcs11-module /usr/lib/vendor.so -token LABEL -pin env:HSM_PIN
 //	go run ./examples/quickstart -softhsm -csr req.pem -out DIR
 //
@@ -25,6 +26,7 @@ import (
 
 type flags struct {
 	softhsm       bool
+	fake          string
 	module, token string
 	pin           backend.Secret
 	csr, out      string
@@ -34,6 +36,7 @@ type flags struct {
 func main() {
 	var f flags
 	flag.BoolVar(&f.softhsm, "softhsm", false, "keep the keys on a new SoftHSM2 token in a temporary folder")
+	flag.StringVar(&f.fake, "fake", "", "keep the keys in a fake of a cloud's key manager: aws, azure or gcp")
 	flag.StringVar(&f.module, "pkcs11-module", "", "keep the keys on a token of this PKCS#11 module")
 	flag.StringVar(&f.token, "token", "", "label of the token")
 	pin := flag.String("pin", "", "PIN of the token, or env:NAME or file:PATH")
@@ -60,7 +63,7 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 			return err
 		}
 	}
-	p, err := openPlace(f)
+	p, err := openPlace(ctx, f)
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,17 @@ func TestStory(t *testing.T) {
 	assert.Contains(t, story, "software keys in memory")
 }
 
+func TestStoryOnFakes(t *testing.T) {
+	for cloud, name := range map[string]string{"aws": "AWS KMS", "azure": "Azure Key Vault", "gcp": "Google Cloud KMS"} {
+		t.Run(cloud, func(t *testing.T) {
+			story, err := play(t, flags{fake: cloud})
+			require.NoError(t, err)
+			checkStory(t, story)
+			assert.Contains(t, story, "a fake of "+name)
+		})
+	}
+}
+
 func TestStoryOnTokens(t *testing.T) {
 	token := softhsm.Require(t)
 	for range 2 { // the second time the keys are there
@@ -153,7 +164,9 @@ func TestBadInput(t *testing.T) {
 		"csr without out":  {flags{csr: "x"}, "together"},
 		"out without csr":  {flags{out: "x"}, "together"},
 		"stray argument":   {flags{rest: []string{"x"}}, "no other arguments"},
-		"both tokens":      {flags{softhsm: true, module: token.Module}, "not both"},
+		"both tokens":      {flags{softhsm: true, module: token.Module}, "give one of"},
+		"token and fake":   {flags{softhsm: true, fake: "aws"}, "give one of"},
+		"unknown fake":     {flags{fake: "ibm"}, "aws, azure or gcp"},
 		"token alone":      {flags{token: "x"}, "go with -pkcs11-module"},
 		"module alone":     {flags{module: token.Module}, "-token LABEL and -pin PIN"},
 		"no such file":     {flags{csr: filepath.Join(in, "absent")}, "no such file"},

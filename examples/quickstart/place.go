@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -28,10 +29,12 @@ type place struct {
 	close   func() error
 }
 
-func openPlace(f flags) (*place, error) {
+func openPlace(ctx context.Context, f flags) (*place, error) {
 	switch {
-	case f.softhsm && f.module != "":
-		return nil, errors.New("give either -softhsm or -pkcs11-module, not both")
+	case f.softhsm && f.module != "" || f.fake != "" && (f.softhsm || f.module != ""):
+		return nil, errors.New("give one of -softhsm, -pkcs11-module and -fake")
+	case f.fake != "":
+		return openFake(ctx, f.fake)
 	case f.softhsm:
 		return openSoftHSM()
 	case f.module != "":

@@ -37,6 +37,8 @@ var tables = []struct {
 	{"open", (*workplace).open},
 	{"queue", (*workplace).queue},
 	{"network", (*workplace).network},
+	{"clouds", (*workplace).clouds},
+	{"size", (*workplace).size},
 	{"registry", (*workplace).registry},
 }
 
@@ -67,7 +69,9 @@ func run() error {
 	go w.closeOnSignal()
 	for i, name := range chosen {
 		if i > 0 {
-			fmt.Println()
+			if _, err := fmt.Println(); err != nil { // nobody reads any more
+				return err
+			}
 		}
 		if err := tables[slices.Index(tableNames(), name)].print(w); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -79,7 +83,8 @@ func run() error {
 // closeOnSignal ends the program when it is told to. The tokens are in memory, which they would keep from others.
 func (w *workplace) closeOnSignal() {
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE) // a connection that breaks is an error, and no reason to end
 	got := <-signals
 	w.Close()
 	fmt.Fprintln(os.Stderr, "bench:", got)

@@ -215,3 +215,36 @@ func TestQueueTable(t *testing.T) {
 		}
 	}
 }
+
+func TestCloudTables(t *testing.T) {
+	brief(t)
+	callers, most, keys := cloudCallers, crowd, cloudKeys
+	t.Cleanup(func() { cloudCallers, crowd, cloudKeys = callers, most, keys })
+	cloudCallers, crowd, cloudKeys = []int{2}, 20, 3
+	table := printed(t, place(t, false).clouds)
+	for _, service := range []string{"AWS KMS", "Azure Key Vault", "Google Cloud KMS"} {
+		lines := 0
+		for line := range strings.Lines(table) {
+			if strings.HasPrefix(strings.TrimSpace(line), service) {
+				lines++
+				if strings.Contains(line, "–") || strings.Contains(line, "NaN") {
+					t.Errorf("a figure is missing: %s", line)
+				}
+			}
+		}
+		if lines != 4 {
+			t.Errorf("%s has %d lines, want 2 of rates, 1 of opening and 1 of the crowd:\n%s", service, lines, table)
+		}
+	}
+}
+
+func TestSizeTable(t *testing.T) {
+	all := constructors
+	t.Cleanup(func() { constructors = all })
+	constructors = all[:1]
+	table := printed(t, place(t, false).size)
+	lines := strings.Split(strings.TrimSpace(table), "\n")
+	if got := strings.Fields(lines[len(lines)-1]); len(got) != 4 || got[0] != "software" {
+		t.Errorf("want a row of 3 figures:\n%s", table)
+	}
+}

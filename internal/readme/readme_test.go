@@ -66,7 +66,7 @@ func TestProgramIsShort(t *testing.T) {
 // TestSupportTable compares the README's table with what the keys declare; with -update it writes the table.
 func TestSupportTable(t *testing.T) {
 	var b bytes.Buffer
-	columns := []column{softwareColumn(t), tokenColumn(t)}
+	columns := []column{softwareColumn(t), tokenColumn(t), awsColumn(t), azureColumn(t), googleColumn(t)}
 	fmt.Fprint(&b, "| |")
 	for _, c := range columns {
 		fmt.Fprintf(&b, " %s |", c.name)

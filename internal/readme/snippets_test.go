@@ -14,8 +14,12 @@ import (
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/backend/awskms"
+	"github.com/managedkeys/managedkeys/backend/azurekeyvault"
 	"github.com/managedkeys/managedkeys/backend/backendtest"
+	"github.com/managedkeys/managedkeys/backend/gcpckms"
 	"github.com/managedkeys/managedkeys/backend/pkcs11"
+	"github.com/managedkeys/managedkeys/backend/replicated"
 	"github.com/managedkeys/managedkeys/backend/software"
 	"github.com/managedkeys/managedkeys/managedkey"
 	"github.com/managedkeys/managedkeys/namespace"
@@ -25,7 +29,7 @@ import (
 
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
-var _ = []any{token, byURI, file, tenants, authority, cryptography, server, bounded, handling}
+var _ = []any{token, byURI, clouds, cloudParams, twoPlaces, file, tenants, authority, cryptography, server, bounded, handling}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
@@ -47,6 +51,35 @@ func byURI(ctx context.Context, hsm *pkcs11.Backend) (backend.Key, error) {
 		return nil, err
 	}
 	return hsm.Open(ctx, params)
+}
+
+func clouds(ctx context.Context, keys *managedkey.Registry) error {
+	cloud, err := awskms.Connect(nil)
+	if err != nil {
+		return err
+	}
+	return keys.Create(ctx, managedkey.Entry{
+		Ref:              namespace.Ref{Namespace: "team-a", Name: "issuing-ca"},
+		AllowGenerateKey: true,
+		Backend:          cloud,
+		Params:           awskms.Params{KMSKey: "alias/issuing-ca", KeyType: awskms.ECDSA, Curve: "P256"},
+	})
+}
+
+var cloudParams = []backend.Params{
+	azurekeyvault.Params{VaultName: "myvault", KeyName: "issuing-ca", KeyType: azurekeyvault.EC, Curve: azurekeyvault.P256},
+	gcpckms.Params{Project: "my-project", Region: "europe-west3", KeyRing: "ca", CryptoKey: "issuing-ca", Algorithm: "EC_SIGN_P256_SHA256"},
+}
+
+func twoPlaces(ctx context.Context, keys *managedkey.Registry, ref namespace.Ref, hall1, hall2 *awskms.Backend) error {
+	places, err := replicated.New([]replicated.Place{{Name: "hall-1", Backend: hall1}, {Name: "hall-2", Backend: hall2}}, nil)
+	if err != nil {
+		return err
+	}
+	return keys.Create(ctx, managedkey.Entry{Ref: ref, Backend: places, Params: replicated.Params{Places: []replicated.At{
+		{Place: "hall-1", Params: awskms.Params{KMSKey: "alias/issuing-ca", Region: "eu-central-1"}},
+		{Place: "hall-2", Params: awskms.Params{KMSKey: "alias/issuing-ca", Region: "eu-west-1"}},
+	}}})
 }
 
 func file() error {

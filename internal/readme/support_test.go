@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ const (
 	rowEd25519  = "Ed25519"
 	rowMLDSA    = "ML-DSA-44, 65, 87"
 	rowMLKEM    = "ML-KEM decapsulation"
-	rowGCM      = "AES-GCM"
+	rowAEAD     = "Authenticated encryption"
 	rowCMAC     = "AES-CMAC"
 	rowHMAC     = "HMAC"
 	rowWrap     = "Key wrap"
@@ -37,12 +38,13 @@ const (
 	rowGenerate = "Generate"
 	rowImport   = "Import"
 	rowList     = "List"
+	rowAttest   = "Attestation"
 )
 
 // rows is their order.
 var rows = []string{
 	rowPKCS1, rowPSS, rowOAEP, rowECDSA, rowOther, rowECDH, rowEd25519, rowMLDSA, rowMLKEM,
-	rowGCM, rowCMAC, rowHMAC, rowWrap, rowRandom, rowGenerate, rowImport, rowList,
+	rowAEAD, rowCMAC, rowHMAC, rowWrap, rowRandom, rowGenerate, rowImport, rowList, rowAttest,
 }
 
 // column is a backend's part of the table.
@@ -107,28 +109,29 @@ func columnOf(t *testing.T, name string, b backend.Backend, keys []backend.Key, 
 	for _, row := range rows {
 		c.cells[row] = "–"
 	}
-	curves, sets := 0, 0
-	for _, key := range keys {
-		caps := key.Capabilities()
-		add := func(row, what string) {
+	add := func(row, what string) {
+		if have := strings.Split(strings.TrimPrefix(c.cells[row], "–"), ", "); !slices.Contains(have, what) {
 			c.cells[row] = strings.TrimPrefix(c.cells[row]+", "+what, "–, ")
 		}
-		for scheme, row := range map[backend.Scheme]string{backend.RSAPKCS1v15: rowPKCS1, backend.RSAPSS: rowPSS} {
-			if hashes := hashesOf(caps, scheme); hashes != "" {
-				c.cells[row] = hashes
+	}
+	hashes := make(map[string][]crypto.Hash) // by row
+	curves := make(map[string]string)        // their hashes
+	sets := 0
+	for _, key := range keys {
+		caps := key.Capabilities()
+		for _, a := range caps.Signatures {
+			switch a.Scheme {
+			case backend.RSAPKCS1v15:
+				hashes[rowPKCS1] = append(hashes[rowPKCS1], a.Hash)
+			case backend.RSAPSS:
+				hashes[rowPSS] = append(hashes[rowPSS], a.Hash)
 			}
 		}
-		if len(caps.OAEPHashes) > 0 {
-			c.cells[rowOAEP] = names(caps.OAEPHashes)
-			if !caps.OAEPLabels {
-				c.cells[rowOAEP] += "; no label"
-			}
-		}
+		hashes[rowOAEP] = append(hashes[rowOAEP], caps.OAEPHashes...)
 		curve := strings.TrimPrefix(caps.Algorithm, "ECDSA ")
-		if hashes := hashesOf(caps, backend.ECDSA); hashes != "" && strings.Contains(rowECDSA, curve) {
-			curves++
-			c.cells[rowECDSA] = hashes
-		} else if hashes != "" {
+		if signs := hashesOf(caps, backend.ECDSA); signs != "" && strings.Contains(rowECDSA, curve) {
+			curves[curve] = signs
+		} else if signs != "" {
 			add(rowOther, curve)
 		}
 		if _, ok := key.(backend.KeyAgreer); ok {
@@ -144,27 +147,37 @@ func columnOf(t *testing.T, name string, b backend.Backend, keys []backend.Key, 
 		if _, ok := key.(backend.Decapsulator); ok {
 			add(rowMLKEM, strings.TrimPrefix(caps.Algorithm, "ML-KEM-"))
 		}
-		if _, ok := key.(backend.AEAD); ok {
-			c.cells[rowGCM] = "yes"
+		if caps.Usages.Has(backend.UsageEncrypt|backend.UsageDecrypt) && key.Public() == nil {
+			c.cells[rowAEAD] = "yes"
 		}
-		if slices.Contains(caps.MACs, backend.AESCMAC) {
-			c.cells[rowCMAC] = "yes"
-		} else if len(caps.MACs) > 0 {
-			var hashes []crypto.Hash
-			for _, mac := range caps.MACs {
-				hashes = append(hashes, mac.Hash())
+		for _, mac := range caps.MACs {
+			if mac == backend.AESCMAC {
+				c.cells[rowCMAC] = "yes"
+			} else {
+				hashes[rowHMAC] = append(hashes[rowHMAC], mac.Hash())
 			}
-			c.cells[rowHMAC] = names(hashes)
 		}
-		if _, ok := key.(backend.Wrapper); ok {
+		if caps.Usages.Has(backend.UsageWrap | backend.UsageUnwrap) {
 			add(rowWrap, strings.Split(caps.Algorithm, "-")[0])
 		}
-		if _, ok := key.(backend.Random); ok {
+		if caps.Usages.Has(backend.UsageGenerateRandom) {
 			c.cells[rowRandom] = "yes"
 		}
+		if _, ok := key.(backend.Attester); ok {
+			c.cells[rowAttest] = "yes"
+		}
 	}
-	require.Contains(t, []int{0, 3}, curves, "all curves or none")
-	require.Contains(t, []int{0, 3}, sets, "all parameter sets or none")
+	for row, all := range hashes {
+		if len(all) > 0 {
+			c.cells[row] = names(all)
+		}
+	}
+	labels := slices.ContainsFunc(keys, func(k backend.Key) bool { return k.Capabilities().OAEPLabels })
+	if len(hashes[rowOAEP]) > 0 && !labels {
+		c.cells[rowOAEP] += "; no label"
+	}
+	c.cells[rowECDSA] = ofCurves(curves)
+	require.Contains(t, []int{0, 3, 6}, sets, "all parameter sets or none")
 	if _, ok := b.(backend.Generator); ok {
 		c.cells[rowGenerate] = "yes"
 	}
@@ -183,6 +196,23 @@ func columnOf(t *testing.T, name string, b backend.Backend, keys []backend.Key, 
 	return c
 }
 
+// ofCurves says which hashes each curve goes with, and only that where it is the same for all.
+func ofCurves(curves map[string]string) string {
+	var parts []string
+	same := len(curves) == 3
+	for _, curve := range slices.Sorted(maps.Keys(curves)) {
+		parts = append(parts, curve+" with "+curves[curve])
+		same = same && curves[curve] == curves["P-256"]
+	}
+	switch {
+	case len(parts) == 0:
+		return "–"
+	case same:
+		return curves["P-256"]
+	}
+	return strings.Join(parts, ", ")
+}
+
 func hashesOf(caps backend.Capabilities, scheme backend.Scheme) string {
 	var hashes []crypto.Hash
 	for _, a := range caps.Signatures {
@@ -193,12 +223,27 @@ func hashesOf(caps backend.Capabilities, scheme backend.Scheme) string {
 	return names(hashes)
 }
 
-// names returns the hashes in the order of their numbers.
+// families are the hashes that have a name together.
+var families = []struct {
+	name   string
+	hashes []crypto.Hash
+}{
+	{"SHA-2", []crypto.Hash{crypto.SHA224, crypto.SHA256, crypto.SHA384, crypto.SHA512}},
+	{"SHA-3", []crypto.Hash{crypto.SHA3_224, crypto.SHA3_256, crypto.SHA3_384, crypto.SHA3_512}},
+}
+
+// names returns the hashes in the order of their numbers, and families that are complete by their name.
 func names(hashes []crypto.Hash) string {
-	hashes = slices.Sorted(slices.Values(hashes))
-	texts := make([]string, len(hashes))
-	for i, h := range hashes {
-		texts[i] = h.String()
+	hashes = slices.Compact(slices.Sorted(slices.Values(hashes)))
+	var texts []string
+	for _, f := range families {
+		if !slices.ContainsFunc(f.hashes, func(h crypto.Hash) bool { return !slices.Contains(hashes, h) }) {
+			texts = append(texts, f.name)
+			hashes = slices.DeleteFunc(hashes, func(h crypto.Hash) bool { return slices.Contains(f.hashes, h) })
+		}
+	}
+	for _, h := range hashes {
+		texts = append(texts, h.String())
 	}
 	return strings.Join(texts, ", ")
 }
