@@ -89,11 +89,11 @@ func TestGeneratorsRace(t *testing.T) {
 	}
 }
 
-// made has the versions that are listed be as old as if they had been made long ago, in the order of their creation.
+// made has the versions that are listed be as if they had been made an hour before.
 func made(answer map[string]any) {
-	for i, item := range answer["value"].([]any) {
+	for _, item := range answer["value"].([]any) {
 		attributes := item.(map[string]any)["attributes"].(map[string]any)
-		attributes["created"] = attributes["created"].(float64) - 3600 + float64(i)
+		attributes["created"] = attributes["created"].(float64) - 3600
 	}
 }
 
@@ -127,16 +127,16 @@ func TestGeneratorCrashed(t *testing.T) {
 	key := open(t, b, Params{KeyName: "k"})
 	assert.Equal(t, want, key.(*ecKey).ID()[len(key.ID())-32:])
 
+	srv.Script.Add(fakecloud.Fault{Op: "versions", Corrupt: func(a map[string]any) {
+		for _, item := range a["value"].([]any) {
+			item.(map[string]any)["attributes"].(map[string]any)["created"] = time.Now().Unix()
+		}
+	}})
 	_, err = b.Generate(t.Context(), ecKeyParams("k"), nil)
 	require.ErrorIs(t, err, backend.ErrKeyExists, "somebody may still be at it")
 	assert.True(t, pending(versionsOf(t, b, "k")[0].tags))
 
-	srv.Script.Add(fakecloud.Fault{Op: "versions", Corrupt: func(a map[string]any) {
-		for _, item := range a["value"].([]any) {
-			attributes := item.(map[string]any)["attributes"].(map[string]any)
-			attributes["created"] = attributes["created"].(float64) - 3600
-		}
-	}})
+	srv.Script.Add(fakecloud.Fault{Op: "versions", Corrupt: made})
 	_, err = b.Generate(t.Context(), ecKeyParams("k"), nil)
 	require.ErrorIs(t, err, backend.ErrKeyExists)
 	settled(t, b, "k", key.ID())
