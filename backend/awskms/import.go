@@ -82,7 +82,8 @@ func newMaterial(p Params, key any) (*material, spec, error) {
 	case *mldsa.PrivateKey, *mlkem.DecapsulationKey768, *mlkem.DecapsulationKey1024:
 		return nil, spec{}, fmt.Errorf("awskms: import: %T: the service documents no form to import such a key in: %w", key, backend.ErrUnsupported)
 	default:
-		return nil, spec{}, fmt.Errorf("awskms: import: material is %T; it takes *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey or, for a secret key, []byte: %w", key, backend.ErrUnsupported)
+		return nil, spec{}, fmt.Errorf("awskms: import: material is %T; it takes *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey or, for a secret key, []byte: %w",
+			key, backend.ErrUnsupported)
 	}
 	for _, s := range specs {
 		if !s.has(public) {

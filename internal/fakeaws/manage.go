@@ -222,7 +222,8 @@ func updateAlias(s *Server, r *region, _ *key, req *request) (map[string]any, *E
 	if a == nil {
 		return nil, errorf("NotFoundException", "Alias %s is not found.", aliasARN(r.name, req.AliasName))
 	}
-	if old := r.keys[a.target]; old.usage != k.usage || (old.material == nil) != (k.material == nil) || old.material != nil && (old.material.public == nil) != (k.material.public == nil) {
+	old := r.keys[a.target]
+	if old.usage != k.usage || old.symmetric() != k.symmetric() {
 		return nil, errorf("ValidationException", "The new key must be of the same type and have the same key usage as the current one")
 	}
 	a.target, a.updated = k.id, time.Now()
@@ -242,3 +243,5 @@ func createGrant(s *Server, _ *region, _ *key, _ *request) (map[string]any, *Err
 	s.grants[token] = true
 	return map[string]any{"GrantId": uuid.NewString(), "GrantToken": token}, nil
 }
+
+func (k *key) symmetric() bool { return k.spec == "SYMMETRIC_DEFAULT" || strings.HasPrefix(k.spec, "HMAC_") }

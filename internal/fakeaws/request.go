@@ -131,7 +131,8 @@ func (s *Server) find(r *region, op string, req *request) (*key, *Error) {
 		return nil, errorf("ValidationException", "1 validation error detected: Value null at 'keyId' failed to satisfy constraint: Member must not be null")
 	}
 	if len(id) > 2048 {
-		return nil, errorf("ValidationException", "1 validation error detected: Value at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 2048")
+		return nil, errorf("ValidationException",
+			"1 validation error detected: Value at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 2048")
 	}
 	if strings.HasPrefix(id, "arn:") {
 		parts := strings.SplitN(id, ":", 6)
@@ -142,7 +143,8 @@ func (s *Server) find(r *region, op string, req *request) (*key, *Error) {
 			return nil, errorf("NotFoundException", "Invalid arn %s", parts[3])
 		}
 		if parts[4] != Account {
-			return nil, errorf("AccessDeniedException", "User: arn:aws:iam::%s:user/fake is not authorized to perform: kms:%s on this resource because the resource does not exist in this Region", Account, op)
+			return nil, errorf("AccessDeniedException",
+				"User: arn:aws:iam::%s:user/fake is not authorized to perform: kms:%s on this resource because the resource does not exist in this Region", Account, op)
 		}
 		id = strings.TrimPrefix(parts[5], "key/")
 	}
@@ -176,10 +178,12 @@ func (k *key) usable() *Error {
 // tooLong returns the error for a member of a request whose length is not in the limits, in bytes.
 func tooLong(member string, n, least, most int) *Error {
 	if n < least {
-		return errorf("ValidationException", "1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length greater than or equal to %d", member, least)
+		return errorf("ValidationException",
+			"1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length greater than or equal to %d", member, least)
 	}
 	if n > most {
-		return errorf("ValidationException", "1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", member, most)
+		return errorf("ValidationException",
+			"1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", member, most)
 	}
 	return nil
 }
