@@ -244,4 +244,6 @@ func createGrant(s *Server, _ *region, _ *key, _ *request) (map[string]any, *Err
 	return map[string]any{"GrantId": uuid.NewString(), "GrantToken": token}, nil
 }
 
-func (k *key) symmetric() bool { return k.spec == "SYMMETRIC_DEFAULT" || strings.HasPrefix(k.spec, "HMAC_") }
+func (k *key) symmetric() bool {
+	return k.spec == "SYMMETRIC_DEFAULT" || strings.HasPrefix(k.spec, "HMAC_")
+}
