@@ -53,10 +53,11 @@ type Backend struct {
 	opts    Options
 	remotes remote.Options
 	gate    backend.Gate
-	given   *base                           // of New; nil of Connect
-	fixed   *conn                           // of New; nil of Connect
-	base    *remote.Shared[struct{}, *base] // of Connect
-	conns   *remote.Shared[settings, *conn] // of Connect
+	given   *base                            // of New; nil of Connect
+	fixed   *conn                            // of New; nil of Connect
+	base    *remote.Shared[struct{}, *base]  // of Connect
+	home    *remote.Shared[struct{}, string] // of Connect: the Region where nothing says another
+	conns   *remote.Shared[settings, *conn]  // of Connect
 
 	making sync.Map // alias and Region of the keys that are being made, each with a channel that holds a token
 }
@@ -106,6 +107,7 @@ func Connect(opts *Options) (*Backend, error) {
 		l.transport.CloseIdleConnections()
 		return nil
 	})
+	b.home = remote.NewShared(b.region, nil)
 	b.conns = remote.NewShared(b.connect, nil)
 	return b, nil
 }
@@ -199,7 +201,7 @@ func (b *Backend) Close() error {
 		b.given.transport.CloseIdleConnections()
 	}
 	if b.conns != nil {
-		errs = append(errs, b.conns.Close(), b.base.Close())
+		errs = append(errs, b.conns.Close(), b.home.Close(), b.base.Close())
 	}
 	if left > 0 {
 		errs = append(errs, fmt.Errorf("awskms: %d calls still ran %v after Close: %w", left, closeWait, backend.ErrUnavailable))
@@ -240,5 +242,6 @@ func ended(ctx context.Context) error {
 // base is what the SDK was configured with.
 type base struct {
 	cfg       aws.Config
+	identity  aws.HTTPClient // for the services that give out credentials
 	transport *http.Transport
 }

@@ -58,6 +58,11 @@ func (b *Backend) connection(ctx context.Context, p Params) (*conn, error) {
 	if region == "" {
 		region = l.cfg.Region
 	}
+	if region == "" {
+		if region, err = b.home.Get(ctx, struct{}{}); err != nil {
+			return nil, gone(ctx, err)
+		}
+	}
 	c, err := b.conns.Get(ctx, settings{region, p.Endpoint, p.AccessKey, p.SecretKey, p.SessionToken})
 	return c, gone(ctx, err)
 }
@@ -88,15 +93,12 @@ func (b *Backend) load(ctx context.Context) (*base, error) {
 	case err != nil:
 		return nil, fmt.Errorf("awskms: the SDK's configuration: %w: %w", backend.ErrInvalidParams, err)
 	}
-	if cfg.Region == "" {
-		cfg.Region = instanceRegion(ctx, cfg)
-	}
 	return b.newBase(cfg), nil
 }
 
 // newBase returns cfg with an HTTP client that keeps enough connections, unless the program gave one of its own.
 func (b *Backend) newBase(cfg aws.Config) *base {
-	l := &base{cfg: cfg, transport: new(http.Transport)}
+	l := &base{cfg: cfg, identity: cfg.HTTPClient, transport: new(http.Transport)}
 	from := awshttp.NewBuildableClient()
 	if cfg.HTTPClient != nil {
 		var ok bool
@@ -112,18 +114,27 @@ func (b *Backend) newBase(cfg aws.Config) *base {
 // noRedirect has a redirect be the answer, since a request that is signed for one host is none for another.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// instanceRegion returns the Region of the instance that the program runs on, or the default.
-func instanceRegion(ctx context.Context, cfg aws.Config) string {
+// region returns the Region of the instance that the program runs on, or the default.
+func (b *Backend) region(ctx context.Context, _ struct{}) (string, error) {
 	if strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true") {
-		return defaultRegion
+		return defaultRegion, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, metadataWait)
+	l, err := b.base.Get(ctx, struct{}{})
+	if err != nil {
+		return "", err
+	}
+	asking, cancel := context.WithTimeout(ctx, metadataWait)
 	defer cancel()
-	out, err := imds.NewFromConfig(cfg, func(o *imds.Options) { o.Retryer = aws.NopRetryer{} }).GetRegion(ctx, nil)
-	if err != nil || !isRegion(out.Region) {
-		return defaultRegion
+	cfg := l.cfg.Copy()
+	cfg.HTTPClient = l.identity // whose connections are not kept
+	out, err := imds.NewFromConfig(cfg, func(o *imds.Options) { o.Retryer = aws.NopRetryer{} }).GetRegion(asking, nil)
+	if ctx.Err() != nil {
+		return "", ctx.Err() // the next caller asks again
 	}
-	return out.Region
+	if err != nil || !isRegion(out.Region) {
+		return defaultRegion, nil
+	}
+	return out.Region, nil
 }
 
 // connect makes a connection.

@@ -136,10 +136,16 @@ func requestID(out any) string {
 	return id
 }
 
-// httpTransport returns a transport that keeps a connection for each of n requests at once: the SDK's keeps 10.
+// httpTransport returns a transport that keeps a connection for each of n requests at once: the SDK's keeps 10. It speaks
+// HTTP/1.1, so that a connection that is lost is one request that is lost.
 func httpTransport(from *http.Transport, n int) *http.Transport {
 	t := from.Clone()
-	t.DisableKeepAlives = false
+	t.DisableKeepAlives, t.ForceAttemptHTTP2 = false, false
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP1(true)
+	if t.TLSClientConfig != nil {
+		t.TLSClientConfig.NextProtos = nil // where a transport that was used offers HTTP/2
+	}
 	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = 0, n, 0
 	return t
 }

@@ -1,6 +1,7 @@
 package awskms
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/internal/fakeaws"
+	"github.com/managedkeys/managedkeys/internal/fakecloud"
 )
 
 // hosts notes where requests go and answers none.
@@ -90,6 +92,23 @@ func TestInstanceRegion(t *testing.T) {
 	require.Error(t, err)
 	assert.Less(t, time.Since(began), 5*time.Second)
 	assert.Equal(t, []string{"https://kms.us-east-1.amazonaws.com"}, seen.seen)
+}
+
+// TestInstanceRegionLeft: who leaves while the metadata service is asked doesn't decide where the others go.
+func TestInstanceRegionLeft(t *testing.T) {
+	srv := serve(t, nil)
+	add(t, srv, fakeaws.Key{Spec: "HMAC_256", Alias: "alias/here"})
+	b := connect(t, nil)
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", srv.URL())
+	srv.Script.Add(fakecloud.Fault{Op: "InstanceMetadata", Delay: time.Minute})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	p := Params{KMSKey: "alias/here", Endpoint: srv.URL()}
+	_, err := b.Open(ctx, p)
+	assert.ErrorIs(t, err, backend.ErrUnavailable)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Contains(t, open[backend.MAC](t, b, p).ID(), ":"+fakeaws.DefaultRegion+":")
 }
 
 // TestFIPSWithEndpoint: what the SDK refuses to make of contradicting settings is an error that says so, and nothing is sent.

@@ -24,9 +24,11 @@ func front(t *testing.T, srv *fakeaws.Server) *httptest.Server {
 	t.Helper()
 	to := must(url.Parse(srv.URL()))
 	proxy := httptest.NewUnstartedServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		assert.Equal(t, 1, r.In.ProtoMajor, "of which one connection has many requests to lose")
 		r.SetURL(to)
 		r.Out.Host = r.In.Host // which the request was signed with
 	}})
+	proxy.EnableHTTP2 = true
 	proxy.Config.ErrorLog = log.New(io.Discard, "", 0)
 	proxy.StartTLS()
 	t.Cleanup(proxy.Close)
