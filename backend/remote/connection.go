@@ -41,8 +41,8 @@ type Connection struct {
 	executor failsafe.Executor[any]
 	breaker  circuitbreaker.CircuitBreaker[any]
 	pacer    *pacer
-	slots    chan struct{}         // holds a token for each request in flight
-	lastDown atomic.Pointer[error] // the failure that the breaker counted last
+	slots    chan struct{}          // holds a token for each request in flight
+	lastDown atomic.Pointer[outage] // the failure that the breaker counted last
 	retries  atomic.Int64
 }
 
@@ -54,7 +54,6 @@ func NewConnection(name string, opts Options, classify func(error) Verdict) *Con
 		slots: make(chan struct{}, opts.MaxInFlight),
 	}
 	c.breaker = circuitbreaker.NewBuilder[any]().
-		HandleIf(func(_ any, err error) bool { f, ok := err.(*failure); return ok && f.down }).
 		WithFailureThreshold(trips).WithSuccessThreshold(1).
 		WithDelay(breakerPause).WithJitterFactor(jitter / 2).
 		Build()
@@ -70,7 +69,6 @@ func NewConnection(name string, opts Options, classify func(error) Verdict) *Con
 	c.executor = failsafe.With[any](
 		retry(true).Build(),
 		retry(false).WithBudget(budget.NewBuilder().WithMaxRate(opts.RetryBudget).WithMinConcurrency(3).Build()).Build(),
-		c.breaker,
 	)
 	return c
 }
@@ -104,12 +102,20 @@ type Call struct {
 	Once bool
 }
 
+// outage is a failure of the service, or of the way to it, and when it was seen.
+type outage struct {
+	err error
+	at  time.Time
+}
+
 // failure is the error of one attempt.
 type failure struct {
 	Verdict
 	again bool      // it may be tried again
 	down  bool      // it counts for the breaker
 	at    time.Time // when the answer came
+
+	judged bool // the service has answered
 }
 
 func (f *failure) Error() string { return f.Err.Error() }
@@ -157,10 +163,10 @@ func (c *Connection) explain(ctx context.Context, call Call, attempts int, last 
 			return fmt.Errorf("%s: %w", begin, ended)
 		}
 		return fmt.Errorf("%s: %w; before that: %w", begin, ended, last.Err)
-	case errors.Is(err, circuitbreaker.ErrOpen):
-		var cause error = err
+	case last != nil && last.Err == circuitbreaker.ErrOpen:
+		cause := last.Err
 		if down := c.lastDown.Load(); down != nil {
-			cause = *down
+			cause = down.err
 		}
 		return fmt.Errorf("%s: not tried, because the service failed %d times in a row: %w: %w", begin, trips, backend.ErrUnavailable, cause)
 	case last != nil:
@@ -182,19 +188,24 @@ func endOf(ctx context.Context) error {
 }
 
 // attempt waits for its turn, makes one request and judges it.
-func attempt[T any](ctx context.Context, c *Connection, call Call, n int, fn func(context.Context) (T, error), out *T) *failure {
+func attempt[T any](ctx context.Context, c *Connection, call Call, n int, fn func(context.Context) (T, error), out *T) (f *failure) {
+	if !c.breaker.TryAcquirePermit() {
+		return &failure{Verdict: Verdict{Err: circuitbreaker.ErrOpen}}
+	}
+	began := time.Now()
+	defer func() { c.record(f, began) }()
 	if err := c.admit(ctx, call); err != nil {
 		return &failure{Verdict: Verdict{Err: err}}
 	}
 	defer func() { <-c.slots }()
-	began := time.Now()
+	began = time.Now()
 	inner, cancel := context.WithTimeout(ctx, c.opts.AttemptTimeout)
 	defer cancel()
 	var err error
 	if *out, err = contain(inner, fn); err == nil {
 		return nil
 	}
-	f := &failure{at: time.Now()}
+	f = &failure{at: time.Now()}
 	switch {
 	case ctx.Err() != nil:
 		f.Err = err
@@ -205,17 +216,29 @@ func attempt[T any](ctx context.Context, c *Connection, call Call, n int, fn fun
 	case errors.Is(err, errPanic):
 		f.Err = err
 	default:
-		f.Verdict = c.classify(err)
+		f.Verdict, f.judged = c.classify(err), true
 		f.down = f.Kind == Transient || f.Kind == Unreached
-	}
-	if f.down {
-		c.lastDown.Store(&f.Err)
 	}
 	if f.Kind == Throttled {
 		c.pacer.slow(time.Now())
 	}
 	f.again = c.mayRepeat(ctx, call, n, f)
 	return f
+}
+
+// record tells the breaker what became of a request that began at a time; f is nil if it succeeded. Requests that were under
+// way together when a connection was lost fail together: that is one failure, and no reason to cut the others off. A request that
+// was let through to probe the service always counts.
+func (c *Connection) record(f *failure, began time.Time) {
+	switch last := c.lastDown.Load(); {
+	case f == nil || f.judged && !f.down:
+		c.breaker.RecordSuccess() // whatever the answer was
+	case f.down && (last == nil || !began.Before(last.at) || c.breaker.IsHalfOpen()):
+		c.lastDown.Store(&outage{f.Err, f.at})
+		c.breaker.RecordFailure()
+	case c.breaker.IsHalfOpen():
+		c.breaker.RecordFailure() // the caller left before there was an answer
+	}
 }
 
 // mayRepeat reports whether the call may be tried again.

@@ -281,3 +281,51 @@ func TestPanic(t *testing.T) {
 	}
 	assert.Zero(t, c.Retries())
 }
+
+// TestOneConnectionLost: requests that were under way together and are lost together are one failure, and all are repeated.
+func TestOneConnectionLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := connect(t, Options{RetryBudget: 1})
+		lost := make(chan struct{})
+		var first atomic.Int64
+		var wg sync.WaitGroup
+		for range 10 * trips {
+			wg.Go(func() {
+				_, err := Do(t.Context(), c, Call{}, func(context.Context) (int, error) {
+					if first.Add(1) <= 10*trips {
+						<-lost
+						return 0, errBusy
+					}
+					return 1, nil
+				})
+				assert.NoError(t, err)
+			})
+		}
+		time.Sleep(time.Millisecond)
+		close(lost)
+		wg.Wait()
+		assert.False(t, c.Down())
+	})
+}
+
+// TestProbeIsLeft: a caller who leaves while it probes the service doesn't keep others from probing.
+func TestProbeIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := connect(t, Options{MaxAttempts: 1})
+		for range trips {
+			_, err := Do(t.Context(), c, Call{}, answers(new(atomic.Int64), errRefused))
+			assert.ErrorIs(t, err, errRefused)
+			time.Sleep(time.Millisecond)
+		}
+		require.True(t, c.Down())
+		time.Sleep(2 * breakerPause)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, err := Do(ctx, c, Call{}, func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, ctx.Err() })
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(2 * breakerPause)
+		_, err = Do(t.Context(), c, Call{}, answers(new(atomic.Int64), nil))
+		assert.NoError(t, err)
+		assert.False(t, c.Down())
+	})
+}
