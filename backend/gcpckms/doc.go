@@ -19,10 +19,10 @@
 //	RSA_SIGN_RAW_PKCS1_*                  sign digests of every hash: the DigestInfo is made here
 //	RSA_DECRYPT_OAEP_*                    decrypt, without labels; with SHA-256 also wrap and unwrap
 //	EC_SIGN_P256_SHA256, …P384, …SECP256K1, EC_SIGN_ED25519
-//	PQ_SIGN_ML_DSA_*                      sign messages up to 64 KiB, without a context
+//	PQ_SIGN_ML_DSA_*                      sign messages of 1 byte to 64 KiB, without a context
 //	PQ_SIGN_ML_DSA_*_EXTERNAL_MU          sign messages of any length, with or without a context: mu is computed here
 //	ML_KEM_768, ML_KEM_1024               decapsulate
-//	HMAC_*                                compute and verify MACs of messages up to 64 KiB
+//	HMAC_*                                compute and verify MACs of messages of 1 byte to 64 KiB
 //	GOOGLE_SYMMETRIC_ENCRYPTION, EXTERNAL_SYMMETRIC_ENCRYPTION
 //	                                      encrypt with additional data, in the service's own form of ciphertexts
 //	AES_*_GCM                             encrypt with additional data: nonce ‖ ciphertext ‖ tag, with the service's nonce

@@ -197,7 +197,7 @@ func TestKeyStates(t *testing.T) {
 			if alg == p256 {
 				_, err = signError(t.Context(), key)
 			} else {
-				_, err = key.(backend.MAC).ComputeMAC(t.Context(), backend.HMACSHA256, nil)
+				_, err = key.(backend.MAC).ComputeMAC(t.Context(), backend.HMACSHA256, []byte("m"))
 			}
 			assert.ErrorIs(t, err, backend.ErrKeyDisabled, state)
 			assert.ErrorContains(t, err, state.String())

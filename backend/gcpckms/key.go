@@ -13,6 +13,7 @@ import (
 
 // Limits of the service, in bytes.
 const (
+	minData    = 1        // message: the wire format has no difference between empty data and none
 	maxData    = 64 << 10 // message to sign or authenticate; plaintext; additional data
 	maxHSM     = 8 << 10  // plaintext and additional data together, of a key in an HSM
 	hsmRoom    = 1 << 10  // what plaintexts leave of it for additional data, so that there is one limit for them
@@ -192,10 +193,10 @@ func (d description) capabilities() backend.Capabilities {
 		signs(backend.ECDSA, a.hash)
 	case kindEd25519:
 		signs(backend.Ed25519, 0)
-		caps.MaxMessage = maxData
+		caps.MinMessage, caps.MaxMessage = minData, maxData
 	case kindMLDSA:
 		signs(backend.MLDSA, 0)
-		caps.MaxMessage = maxData
+		caps.MinMessage, caps.MaxMessage = minData, maxData
 	case kindMLDSAMu:
 		signs(backend.MLDSA, 0)
 		caps.SignatureContexts = true
@@ -208,7 +209,7 @@ func (d description) capabilities() backend.Capabilities {
 	case kindMAC:
 		caps.Usages |= backend.UsageMAC
 		caps.MACs = []backend.MACAlgorithm{a.mac}
-		caps.MaxMessage = maxData
+		caps.MinMessage, caps.MaxMessage = minData, maxData
 	case kindMLKEM:
 		caps.Usages |= backend.UsageDerive
 	case kindSymmetric, kindGCM:

@@ -58,8 +58,8 @@ func (v *version) signRequest(req backend.SignRequest) (*kmspb.AsymmetricSignReq
 		if req.Message == nil {
 			return nil, fmt.Errorf("gcpckms: key %q is kept outside of Google and hashes messages itself: it signs no digest; use SignMessage: %w", v.name, backend.ErrUnsupported)
 		}
-		if len(req.Message) > maxData {
-			return nil, fmt.Errorf("gcpckms: key %q: got a message of %d bytes; it takes at most %d: %w", v.name, len(req.Message), maxData, backend.ErrInvalidParams)
+		if n := len(req.Message); n < minData || n > maxData {
+			return nil, fmt.Errorf("gcpckms: key %q: got a message of %d bytes; it takes %d to %d: %w", v.name, n, minData, maxData, backend.ErrInvalidParams)
 		}
 		return v.signData(req.Message), nil
 	}

@@ -74,7 +74,7 @@ func TestExternal(t *testing.T) {
 		r.server.Script.Add(fakecloud.Fault{Op: "AsymmetricSign", Corrupt: func(m proto.Message) {
 			seen = proto.Clone(m).(*kmspb.AsymmetricSignResponse)
 		}})
-		for _, message := range []string{"message", ""} {
+		for _, message := range []string{"message", "m"} {
 			sig, err := key.(backend.MessageSigner).SignMessageContext(t.Context(), []byte(message), crypto.SHA256)
 			require.NoError(t, err)
 			assert.NoError(t, backend.Verify(key.Public(), digestOf(crypto.SHA256, message), sig, crypto.SHA256))
@@ -85,11 +85,13 @@ func TestExternal(t *testing.T) {
 		assert.ErrorIs(t, err, backend.ErrUnsupported, "a digest can't be signed")
 		_, err = key.(backend.MessageSigner).SignMessageContext(t.Context(), make([]byte, maxData+1), crypto.SHA256)
 		assert.ErrorIs(t, err, backend.ErrInvalidParams)
+		_, err = key.(backend.MessageSigner).SignMessageContext(t.Context(), nil, crypto.SHA256)
+		assert.ErrorIs(t, err, backend.ErrInvalidParams)
 		assert.Equal(t, calls, r.server.Log.Count(""), "that is known without a call")
 
 		// The key manager outside may be what is in trouble.
 		r.server.Script.Add(fault("AsymmetricSign", status.New(codes.FailedPrecondition, "The EKM could not be reached.")))
-		_, err = key.(backend.MessageSigner).SignMessageContext(t.Context(), nil, crypto.SHA256)
+		_, err = key.(backend.MessageSigner).SignMessageContext(t.Context(), []byte("m"), crypto.SHA256)
 		assert.ErrorIs(t, err, backend.ErrUnavailable)
 	}
 	p := r.add("aes", "EXTERNAL_SYMMETRIC_ENCRYPTION", External)

@@ -114,7 +114,7 @@ func (v *version) input(req *kmspb.AsymmetricSignRequest) ([]byte, error) {
 		if v.alg.mu {
 			return nil, refuse(codes.InvalidArgument, "Algorithm %v takes digest.external_mu.", v.pb.Algorithm)
 		}
-		if len(req.Data) == 0 && req.DataCrc32C == nil {
+		if len(req.Data) == 0 { // the wire format has no difference between empty and absent
 			return nil, refuse(codes.InvalidArgument, "At least one of digest or data must be set.")
 		}
 		if len(req.Data) > maxData {

@@ -68,8 +68,8 @@ func (s service) MacSign(_ context.Context, req *kmspb.MacSignRequest) (*kmspb.M
 	if err := check("data", req.Data, req.DataCrc32C); err != nil {
 		return nil, err
 	}
-	if len(req.Data) > maxData {
-		return nil, refuse(codes.InvalidArgument, "data is %d bytes long, the maximum is %d.", len(req.Data), maxData)
+	if len(req.Data) == 0 || len(req.Data) > maxData {
+		return nil, refuse(codes.InvalidArgument, "data is %d bytes long, the minimum is 1 and the maximum %d.", len(req.Data), maxData)
 	}
 	mac := v.mac(req.Data)
 	return &kmspb.MacSignResponse{
