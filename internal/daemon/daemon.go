@@ -26,7 +26,8 @@ type Process struct {
 	err    error // of cmd.Wait; set before done is closed
 }
 
-// Start starts cmd, whose Stdout, Stderr, SysProcAttr and WaitDelay it sets. The caller calls [Process.Kill].
+// Start starts cmd, whose Stdout, Stderr, SysProcAttr and WaitDelay it sets; of SysProcAttr it keeps Credential. The caller
+// calls [Process.Kill].
 func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output

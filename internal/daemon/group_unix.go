@@ -8,6 +8,12 @@ import (
 	"syscall"
 )
 
-func prepare(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+func prepare(cmd *exec.Cmd) {
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	if cmd.SysProcAttr != nil {
+		attr.Credential = cmd.SysProcAttr.Credential
+	}
+	cmd.SysProcAttr = attr
+}
 
 func kill(server *os.Process) { syscall.Kill(-server.Pid, syscall.SIGKILL) }
