@@ -1,0 +1,111 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+	"github.com/managedkeys/managedkeys/managedkey/store/internal/engine"
+)
+
+// Codes of PostgreSQL's errors (its documentation, Appendix A).
+const (
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	undefinedTable       = "42P01"
+	undefinedColumn      = "42703"
+
+	classConnection    = "08"
+	classAuthorisation = "28"
+	classIntervention  = "57" // shutdown, crash, starting up
+)
+
+// Pauses between attempts.
+const (
+	firstPause, longestPause = 2 * time.Millisecond, 200 * time.Millisecond
+	jitter                   = 0.5
+)
+
+// reconnects is how often a call is tried again because the server is not there: connections of the pool may be dead
+// although the server has come back.
+const reconnects = 3
+
+// lost reports whether a transaction was rolled back only because of others: it can be repeated.
+func lost(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && (refused.Code == serializationFailure || refused.Code == deadlockDetected)
+}
+
+// gone reports whether err is about the connection or the state of the server, not about the statement.
+func gone(err error) bool {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return strings.HasPrefix(refused.Code, classConnection) || strings.HasPrefix(refused.Code, classIntervention)
+	}
+	return !errors.Is(err, pgx.ErrNoRows) && !errors.Is(err, store.ErrForeign)
+}
+
+// retrying runs f again for as long as its error says so, until ctx ends.
+func retrying(ctx context.Context, again func(err error) bool, f func() error) error {
+	policy := retrypolicy.NewBuilder[any]().
+		HandleIf(func(_ any, err error) bool { return err != nil && ctx.Err() == nil && again(err) }).
+		WithMaxRetries(-1).WithBackoff(firstPause, longestPause).WithJitterFactor(jitter).Build()
+	var last error
+	err := failsafe.With(policy).WithContext(ctx).Run(func() error {
+		last = f()
+		return last
+	})
+	if err != nil && last != nil {
+		return last // and not what failsafe says of it
+	}
+	return err
+}
+
+// bounded runs f with the timeout of the Store, and explains its error.
+func (s *Store) bounded(ctx context.Context, op string, f func(ctx context.Context) error) error {
+	if ctx.Err() != nil {
+		return engine.Ended(ctx, op)
+	}
+	limited, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	return explain(ctx, op, f(limited))
+}
+
+// read runs f, which only reads, again if the connection was lost.
+func (s *Store) read(ctx context.Context, op string, f func(ctx context.Context) error) error {
+	if s.ctx.Err() != nil {
+		return engine.Closed(op)
+	}
+	return s.bounded(ctx, op, func(ctx context.Context) error {
+		attempts := 0
+		return retrying(ctx, func(err error) bool {
+			attempts++
+			return lost(err) || gone(err) && attempts <= reconnects
+		}, func() error { return f(ctx) })
+	})
+}
+
+// explain returns err with what it means.
+func explain(ctx context.Context, op string, err error) error {
+	var refused *pgconn.PgError
+	switch {
+	case err == nil, errors.Is(err, pgx.ErrNoRows):
+		return err
+	case ctx.Err() != nil:
+		return engine.Ended(ctx, op)
+	case errors.Is(err, store.ErrForeign), errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrCompacted):
+		return fmt.Errorf("store/postgres: %s: %w", op, err)
+	case errors.As(err, &refused) && strings.HasPrefix(refused.Code, classAuthorisation):
+		return fmt.Errorf("store/postgres: %s: %w: %w: %w", op, store.ErrUnavailable, backend.ErrCredentials, err)
+	}
+	return fmt.Errorf("store/postgres: %s: %w: %w", op, store.ErrUnavailable, err)
+}

@@ -1,0 +1,54 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/postgrestest"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+	"github.com/managedkeys/managedkeys/managedkey/store/postgres"
+	"github.com/managedkeys/managedkeys/managedkey/store/storetest"
+)
+
+// connect opens a store of a server, by way of addr.
+func connect(tb testing.TB, server *postgrestest.Server, addr string, opts *postgres.Options) *postgres.Store {
+	tb.Helper()
+	s, err := postgres.Connect(context.Background(), backend.Secret(server.URL(addr, "postgres")), opts)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+var tables atomic.Int64
+
+// newTable returns the name of a table that is not in use.
+func newTable() string { return fmt.Sprintf("test%d", tables.Add(1)) }
+
+func TestStore(t *testing.T) {
+	server := postgrestest.Require(t)
+	storetest.Run(t, storetest.Config{
+		Handles: 3,
+		New: func(tb testing.TB) func() store.Store {
+			opts := &postgres.Options{Table: newTable()}
+			return func() store.Store { return connect(tb, server, server.Addr(), opts) }
+		},
+		Compact: func(tb testing.TB) (store.Store, func()) {
+			s := connect(tb, server, server.Addr(), &postgres.Options{Table: newTable(), History: 3})
+			return s, func() { churn(tb, s, 6) }
+		},
+	})
+}
+
+// churn makes n commits.
+func churn(tb testing.TB, s store.Store, n int) {
+	tb.Helper()
+	for range n {
+		if _, err := s.Apply(context.Background(), store.Op{Key: "churn", Expect: store.Any}); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
