@@ -10,10 +10,10 @@ import (
 	"math"
 	"slices"
 
-	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/argon2id"
 )
 
 // ErrFormat is wrapped by the errors about a file that is not a key store which this version can read: of another kind or
@@ -24,12 +24,8 @@ var ErrFormat = fmt.Errorf("not a readable key store: %w", backend.ErrUnavailabl
 
 // Bounds on what is read, so that a file that somebody made up can't exhaust memory or time.
 const (
-	maxFile       = 8 << 20 // bytes
-	maxHeader     = 1 << 10 // bytes, line feed included
-	maxTime       = 64      // passes
-	maxMemoryKiB  = 1 << 20 // 1 GiB
-	maxThreads    = 64
-	maxMemoryTime = 4 << 20 // KiB, over all passes
+	maxFile   = 8 << 20 // bytes
+	maxHeader = 1 << 10 // bytes, line feed included
 )
 
 const (
@@ -37,7 +33,7 @@ const (
 	fileVersion = 1
 	fileKDF     = "argon2id"
 	fileCipher  = "xchacha20-poly1305"
-	saltSize    = 16 // bytes (RFC 9106, Section 3.1)
+	saltSize    = argon2id.SaltSize
 )
 
 // Argon2id are the costs of the key derivation function Argon2id (RFC 9106). A zero field is the default; the defaults are
@@ -48,26 +44,14 @@ type Argon2id struct {
 	Threads   uint8  // lanes: 1 to 64, default 4
 }
 
-func (a Argon2id) withDefaults() Argon2id {
-	return Argon2id{Time: cmp.Or(a.Time, 3), MemoryKiB: cmp.Or(a.MemoryKiB, 64<<10), Threads: cmp.Or(a.Threads, 4)}
-}
+func (a Argon2id) withDefaults() Argon2id { return Argon2id(argon2id.Costs(a).WithDefaults()) }
 
 // validate returns an error that wraps sentinel unless the costs are within bounds.
 func (a Argon2id) validate(sentinel error) error {
-	field, got, takes := "", uint32(0), ""
-	switch {
-	case a.Time < 1 || a.Time > maxTime:
-		field, got, takes = "time", a.Time, fmt.Sprintf("1 to %d", maxTime)
-	case a.Threads < 1 || a.Threads > maxThreads:
-		field, got, takes = "threads", uint32(a.Threads), fmt.Sprintf("1 to %d", maxThreads)
-	case a.MemoryKiB < 8*uint32(a.Threads) || a.MemoryKiB > maxMemoryKiB:
-		field, got, takes = "memory_kib", a.MemoryKiB, fmt.Sprintf("%d to %d with %d threads", 8*uint32(a.Threads), maxMemoryKiB, a.Threads)
-	case uint64(a.MemoryKiB)*uint64(a.Time) > maxMemoryTime:
-		field, got, takes = "memory_kib", a.MemoryKiB, fmt.Sprintf("at most %d with time %d", maxMemoryTime/a.Time, a.Time)
-	default:
-		return nil
+	if err := argon2id.Costs(a).Check(); err != nil {
+		return fmt.Errorf("software: %w: %w", err, sentinel)
 	}
-	return fmt.Errorf("software: argon2id %s: got %d; it takes %s: %w", field, got, takes, sentinel)
+	return nil
 }
 
 // kdf is what makes a file's key from the passphrase.
@@ -77,7 +61,7 @@ type kdf struct {
 }
 
 func (k kdf) key(passphrase string) []byte {
-	return argon2.IDKey([]byte(passphrase), k.salt[:], k.Time, k.MemoryKiB, k.Threads, chacha20poly1305.KeySize)
+	return argon2id.Costs(k.Argon2id).Key(passphrase, k.salt, chacha20poly1305.KeySize)
 }
 
 // header is the first line of a file.
