@@ -58,6 +58,7 @@ type Options struct {
 // Store is a store.Store in a file. It is safe for concurrent use.
 type Store struct {
 	db      *bbolt.DB
+	file    *os.File // of db
 	path    string
 	history uint64
 	queue   *engine.Queue
@@ -89,11 +90,18 @@ func Open(path string, opts *Options) (*Store, error) {
 	}
 	s := &Store{path: path, history: uint64(cmp.Or(o.History, DefaultHistory)), closed: make(chan struct{})}
 	wait := cmp.Or(o.LockWait, DefaultLockWait)
+	openFile := func(name string, flag int, perm os.FileMode) (f *os.File, err error) {
+		s.file, err = os.OpenFile(name, flag, perm)
+		return s.file, err
+	}
 	err := s.guard("open", func() (err error) {
-		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait, FreelistType: bbolt.FreelistMapType})
+		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait, FreelistType: bbolt.FreelistMapType, OpenFile: openFile})
 		return openError(err, wait)
 	})
 	if err != nil {
+		if s.file != nil {
+			release(s.file) // bbolt has done so unless it panicked
+		}
 		return nil, err
 	}
 	if err := s.guard("open", s.initialise); err != nil {
@@ -263,7 +271,8 @@ func (s *Store) Close() error {
 
 func (s *Store) closeFile() error {
 	if s.broken.Load() {
-		return nil // bbolt would wait for its own locks for ever
+		// bbolt would wait for its own locks for ever. The file must be unlocked all the same.
+		return release(s.file)
 	}
 	return s.guard("close", s.db.Close)
 }
