@@ -28,8 +28,25 @@ var tables atomic.Int64
 // newTable returns the name of a table that is not in use.
 func newTable() string { return fmt.Sprintf("test%d", tables.Add(1)) }
 
-func TestStore(t *testing.T) {
+// TestPostgres runs everything on one server, which takes seconds to make.
+func TestPostgres(t *testing.T) {
 	server := postgrestest.Require(t)
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *postgrestest.Server)
+	}{
+		{"Store", testStore},
+		{"ServerCrashes", testServerCrashes},
+		{"NetworkBreaks", testNetworkBreaks},
+		{"WithoutNotify", testWithoutNotify},
+		{"GoneAtStart", testGoneAtStart},
+		{"Open", testOpen},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, server) })
+	}
+}
+
+func testStore(t *testing.T, server *postgrestest.Server) {
 	storetest.Run(t, storetest.Config{
 		Handles: 3,
 		New: func(tb testing.TB) func() store.Store {
