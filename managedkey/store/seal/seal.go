@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -206,6 +207,12 @@ func (r *ring) openValue(path string, version uint64, data []byte) ([]byte, erro
 	return plaintext, nil
 }
 
+// dropped reports whether a value names a data key older than those that there are.
+func (r *ring) dropped(data []byte) bool {
+	id, ok := keyID(data)
+	return ok && id > 0 && !slices.ContainsFunc(r.payload.Keys, func(k dataKey) bool { return k.ID <= id })
+}
+
 // open returns a record of the engine as it is outside. If its data key is not known, the keyring is read again.
 func (s *Store) open(ctx context.Context, record store.Record) (store.Record, error) {
 	for again := true; ; again = false {
@@ -303,7 +310,7 @@ func (s *Store) openEvent(ctx context.Context, event *store.Event) (err error) {
 		} else {
 			event.Changes[i].Record, err = s.open(ctx, change.Record)
 		}
-		if errors.Is(err, errUnknownKey) {
+		if errors.Is(err, errUnknownKey) && s.ring.Load().dropped(change.Value) {
 			err = fmt.Errorf("seal: watch: revision %d is under a data key that was dropped: %w", event.Revision, store.ErrCompacted)
 		}
 		if err != nil {
