@@ -12,7 +12,7 @@ import (
 
 // testClose checks that Close ends watches, lets transactions end, and that nothing works afterwards.
 func testClose(s *suite) {
-	st := s.cfg.New(s.T)()
+	st := s.cfg.New(s.TB)()
 	s.fill(st, "x/", 3)
 	from := s.now(st)
 	watch := make(chan error, 1)
@@ -64,7 +64,7 @@ func testReopen(s *suite) {
 	if s.cfg.Transient {
 		return
 	}
-	open := s.cfg.New(s.T)
+	open := s.cfg.New(s.TB)
 	st := open()
 	want := s.history(st)
 	last := want[len(want)-1].Revision

@@ -54,46 +54,49 @@ func (c Config) withDefaults() Config {
 // Run runs the whole suite.
 func Run(t *testing.T, cfg Config) {
 	cfg = cfg.withDefaults()
-	for _, c := range []struct {
-		name string
-		test func(*suite)
-	}{
-		{"Expectations", testExpectations},
-		{"VersionsAreNeverReused", testVersions},
-		{"Atomic", testAtomic},
-		{"ValuesAreBytes", testBytes},
-		{"Ownership", testOwnership},
-		{"Encode", testEncode},
-		{"Keys", testKeys},
-		{"Limits", testLimits},
-		{"Largest", testLargest},
-		{"ListOrder", testListOrder},
-		{"ListPages", testListPages},
-		{"ListBytes", testListBytes},
-		{"ListWhileThingsChange", testListChanging},
-		{"WatchFrom", testWatchFrom},
-		{"WatchResumes", testWatchResumes},
-		{"WatchWakes", testWatchWakes},
-		{"WatchPrefix", testWatchPrefix},
-		{"WatchInvalid", testWatchInvalid},
-		{"WatchCompacted", testWatchCompacted},
-		{"LoadAndWatch", testLoadAndWatch},
-		{"Contexts", testContexts},
-		{"Close", testClose},
-		{"Reopen", testReopen},
-		{"Linearizable", testLinearizable},
-	} {
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*callTimeout)
 			t.Cleanup(cancel)
-			c.test(&suite{T: t, cfg: cfg, ctx: ctx})
+			c.test(&suite{TB: t, cfg: cfg, ctx: ctx})
 		})
 	}
 }
 
+// cases are all cases, in the order in which they run.
+var cases = []struct {
+	name string
+	test func(*suite)
+}{
+	{"Expectations", testExpectations},
+	{"VersionsAreNeverReused", testVersions},
+	{"Atomic", testAtomic},
+	{"ValuesAreBytes", testBytes},
+	{"Ownership", testOwnership},
+	{"Encode", testEncode},
+	{"Keys", testKeys},
+	{"Limits", testLimits},
+	{"Largest", testLargest},
+	{"ListOrder", testListOrder},
+	{"ListPages", testListPages},
+	{"ListBytes", testListBytes},
+	{"ListWhileThingsChange", testListChanging},
+	{"WatchFrom", testWatchFrom},
+	{"WatchResumes", testWatchResumes},
+	{"WatchWakes", testWatchWakes},
+	{"WatchPrefix", testWatchPrefix},
+	{"WatchInvalid", testWatchInvalid},
+	{"WatchCompacted", testWatchCompacted},
+	{"LoadAndWatch", testLoadAndWatch},
+	{"Contexts", testContexts},
+	{"Close", testClose},
+	{"Reopen", testReopen},
+	{"Linearizable", testLinearizable},
+}
+
 // suite is one case.
 type suite struct {
-	*testing.T
+	testing.TB
 	cfg Config
 	ctx context.Context
 }
@@ -101,7 +104,7 @@ type suite struct {
 // open returns a handle on a new store.
 func (s *suite) open() store.Store {
 	s.Helper()
-	st := s.cfg.New(s.T)()
+	st := s.cfg.New(s.TB)()
 	s.closeLater(st)
 	return st
 }
@@ -109,7 +112,7 @@ func (s *suite) open() store.Store {
 // handles returns up to n handles on one new store.
 func (s *suite) handles(n int) []store.Store {
 	s.Helper()
-	open := s.cfg.New(s.T)
+	open := s.cfg.New(s.TB)
 	var all []store.Store
 	for range min(n, s.cfg.Handles) {
 		st := open()

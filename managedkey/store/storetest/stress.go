@@ -338,7 +338,7 @@ func (r *run) check(ctx context.Context, logs [][]store.Event) {
 // testLinearizable checks that calls of many clients, on several handles, give results as if they had been made one after
 // the other, and that watches show them all.
 func testLinearizable(s *suite) {
-	result := Stress{Handles: s.handles(3)}.Run(s.T)
+	result := Stress{Handles: s.handles(3)}.Run(s.TB)
 	if result.Unknown > 0 || result.Failed > 0 || result.Conflicts == 0 {
 		s.Errorf("without a disturbance: %+v", result)
 	}

@@ -205,7 +205,7 @@ func testWatchCompacted(s *suite) {
 	if s.cfg.Compact == nil {
 		return
 	}
-	st, forget := s.cfg.Compact(s.T)
+	st, forget := s.cfg.Compact(s.TB)
 	s.closeLater(st)
 	first := s.apply(st, store.Op{Key: "c/a", Value: []byte("1")})
 	s.apply(st, store.Op{Key: "c/b", Value: []byte("1")})
