@@ -30,3 +30,15 @@ func churn(tb testing.TB, s store.Store, n int) {
 		}
 	}
 }
+
+func BenchmarkCreate(b *testing.B) {
+	s := memory.New(nil)
+	defer s.Close()
+	storetest.BenchmarkCreate(b, s, nil)
+}
+
+func BenchmarkWatch(b *testing.B) {
+	s := memory.New(nil)
+	defer s.Close()
+	storetest.BenchmarkWatch(b, s, s)
+}

@@ -86,3 +86,14 @@ func TestStore(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkCreate compares with the engine alone.
+func BenchmarkCreate(b *testing.B) {
+	inner := memory.New(nil)
+	defer inner.Close()
+	s := open(b, memory.New(nil), passphrase(b, "staple"), nil)
+	storetest.BenchmarkCreate(b, s, func(ctx context.Context, key string, value []byte) error {
+		_, err := inner.Apply(ctx, store.Op{Key: key, Value: value})
+		return err
+	})
+}
