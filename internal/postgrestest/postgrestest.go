@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -49,7 +48,7 @@ var binPatterns = []string{
 type Server struct {
 	bin, dir, password string
 	port               int
-	credential         *syscall.Credential // nil: as this process
+	uid, gid           int // who runs the server; 0: as this process
 
 	mu        sync.Mutex
 	process   *daemon.Process
@@ -121,8 +120,8 @@ func (s *Server) initialise() error {
 	if err := os.WriteFile(secret, []byte(s.password), 0o600); err != nil {
 		return fmt.Errorf("postgrestest: %w", err)
 	}
-	if s.credential != nil {
-		if err := os.Chown(secret, int(s.credential.Uid), int(s.credential.Gid)); err != nil {
+	if s.uid != 0 {
+		if err := os.Chown(secret, s.uid, s.gid); err != nil {
 			return fmt.Errorf("postgrestest: %w", err)
 		}
 	}
@@ -144,13 +143,10 @@ func (s *Server) dropRoot() error {
 	if err != nil {
 		return fmt.Errorf("postgrestest: as root a user postgres is needed: %w", err)
 	}
-	uid, err1 := strconv.ParseUint(account.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(account.Gid, 10, 32)
-	if err := errors.Join(err1, err2); err != nil {
-		return fmt.Errorf("postgrestest: %w", err)
-	}
-	s.credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	if err := os.Chown(s.dir, int(uid), int(gid)); err != nil {
+	var err1, err2 error
+	s.uid, err1 = strconv.Atoi(account.Uid)
+	s.gid, err2 = strconv.Atoi(account.Gid)
+	if err := errors.Join(err1, err2, os.Chown(s.dir, s.uid, s.gid)); err != nil {
 		return fmt.Errorf("postgrestest: %w", err)
 	}
 	return nil
@@ -160,7 +156,9 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.credential}
+	if s.uid != 0 {
+		runAs(cmd, s.uid, s.gid)
+	}
 	return cmd
 }
 

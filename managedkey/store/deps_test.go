@@ -5,14 +5,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/managedkeys/managedkeys/internal/requires"
 )
 
 // TestDependencies keeps each engine's dependencies to itself: what else the packages may link is listed here.
 func TestDependencies(t *testing.T) {
-	goTool, err := exec.LookPath("go")
-	if err != nil {
-		t.Skip("there is no go command")
-	}
+	goTool := requires.Tool(t, "go", "go")
 	const (
 		module = "github.com/managedkeys/managedkeys/"
 		self   = module + "managedkey/store"

@@ -119,7 +119,7 @@ func (x tx) drop(floor uint64) error {
 	floor = min(floor, x.floor+sweep)
 	var old [][]byte
 	c := x.log.Cursor()
-	for at, _ := c.Seek(number(x.floor + 1)); at != nil && len(at) > 8; at, _ = c.Next() {
+	for at, _ := c.Seek(number(x.floor + 1)); len(at) > 8; at, _ = c.Next() {
 		version := binary.BigEndian.Uint64(at)
 		if version > floor {
 			break

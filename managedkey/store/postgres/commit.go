@@ -21,9 +21,7 @@ type attempt struct {
 	*Store
 	batch []*engine.Tx
 	token []byte // in the row of the revision, if this batch was the last one that was committed
-
-	commit []*engine.Tx // those that are committed as revision
-	sent   uint64       // the revision of a try whose answer did not come, 0 for none
+	sent  uint64 // the revision of a try whose answer did not come, 0 for none
 }
 
 // errOthers means that a try without an answer can't be told from those that came after it.
@@ -170,14 +168,15 @@ func (a *attempt) write(ctx context.Context, conn *pgx.Conn, revision, floor uin
 			err = errors.New("the server rolled back")
 		}
 	}
-	err = errors.Join(err, results.Close())
+	if end := results.Close(); err == nil {
+		err = end
+	}
 	var refused *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &refused) && !gone(err):
 		a.rollback(ctx, conn)
-	case pgconn.SafeToRetry(err):
 	default:
 		a.sent = revision
 	}

@@ -41,6 +41,7 @@ func TestPostgres(t *testing.T) {
 		{"WithoutNotify", testWithoutNotify},
 		{"GoneAtStart", testGoneAtStart},
 		{"Open", testOpen},
+		{"Lost", testLost},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, server) })
 	}

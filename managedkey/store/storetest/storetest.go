@@ -198,16 +198,6 @@ func (s *suite) fill(st store.Store, prefix string, n int) (keys []string, revis
 	return keys, revision
 }
 
-// next returns the next event of a watch, which must come.
-func next(s *suite, events func() (store.Event, error, bool)) store.Event {
-	s.Helper()
-	event, err, ok := events()
-	if !ok || err != nil {
-		s.Fatalf("watch ended: %v", err)
-	}
-	return event
-}
-
 // same compares two events.
 func same(a, b store.Event) bool {
 	if a.Revision != b.Revision || len(a.Changes) != len(b.Changes) {

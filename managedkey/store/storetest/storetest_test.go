@@ -130,7 +130,7 @@ var faults = map[string]struct {
 			}
 			return revision, err
 		}}
-	}, []string{"Atomic", "ListWhileThingsChange", "WatchFrom"}, true},
+	}, []string{"Atomic", "WatchFrom"}, true},
 	"some writes are acknowledged and not made": {func() broken {
 		var n atomic.Int64
 		return broken{apply: func(s store.Store, ctx context.Context, ops []store.Op) (uint64, error) {
