@@ -233,24 +233,29 @@ func (s *Store) Watch(ctx context.Context, prefix string, from uint64) iter.Seq2
 // Backup writes a copy of the whole file, as it is at one instant, to w and returns its length in bytes. The copy is a
 // store that can be opened. Reads go on meanwhile, and writes until the file must grow.
 func (s *Store) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
+	cw := &contextWriter{ctx: ctx, w: w}
 	err = s.view(ctx, "backup", func(tx tx) (err error) {
-		n, err = tx.bolt.WriteTo(contextWriter{ctx, w})
+		if n, err = tx.bolt.WriteTo(cw); cw.err != nil {
+			return cw.err // bbolt keeps its text only
+		}
 		return err
 	})
 	return n, err
 }
 
-// contextWriter fails when its context has ended.
+// contextWriter fails when its context has ended. It notes the error with which it failed.
 type contextWriter struct {
 	ctx context.Context
 	w   io.Writer
+	err error
 }
 
-func (w contextWriter) Write(data []byte) (int, error) {
-	if err := w.ctx.Err(); err != nil {
-		return 0, err
+func (w *contextWriter) Write(data []byte) (n int, err error) {
+	if err = w.ctx.Err(); err == nil {
+		n, err = w.w.Write(data)
 	}
-	return w.w.Write(data)
+	w.err = err
+	return n, err
 }
 
 // Verify reads the whole file and checks its structure and all checksums. The error wraps store.ErrCorrupt, joined for

@@ -2,6 +2,9 @@ package bolt_test
 
 import (
 	"context"
+	"errors"
+	"io"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -42,3 +45,86 @@ func churn(tb testing.TB, s store.Store, n int) {
 		}
 	}
 }
+
+// TestHistoryIsDropped checks that a file does not grow for ever under a record that changes, that its history survives
+// reopening, and that a shorter one drops the rest.
+func TestHistoryIsDropped(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	s := open(t, path, &bolt.Options{History: 50})
+	write := func(n int) (last uint64) {
+		t.Helper()
+		for range n {
+			var err error
+			last, err = s.Apply(t.Context(), store.Op{Key: "a", Value: make([]byte, 10_000), Expect: store.Any},
+				store.Op{Kind: store.Delete, Key: "b", Expect: store.Any})
+			if err == nil {
+				_, err = s.Apply(t.Context(), store.Op{Key: "b"})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return last
+	}
+	// events counts what a watch shows, up to a revision.
+	events := func(from, to uint64) (n int, err error) {
+		for event, err := range s.Watch(t.Context(), "", from) {
+			if err != nil {
+				return n, err
+			}
+			if n++; event.Revision >= to {
+				break
+			}
+		}
+		return n, nil
+	}
+	last := write(400)
+	info, err := os.Stat(path)
+	if err != nil || info.Size() > 4<<20 {
+		t.Errorf("after 400 versions of 10 kB and a history of 50 the file has %d bytes, %v", info.Size(), err)
+	}
+	s.Close()
+	s = open(t, path, &bolt.Options{History: 10})
+	defer s.Close()
+	if n, err := events(last-49, last); n != 49 || err != nil {
+		t.Errorf("after reopening a watch shows %d events, %v", n, err)
+	}
+	if _, err := events(last-51, last); !errors.Is(err, store.ErrCompacted) {
+		t.Errorf("a watch from before the history: %v", err)
+	}
+	last = write(1)
+	if n, err := events(last-9, last); n != 9 || err != nil {
+		t.Errorf("with a shorter history a watch shows %d events, %v", n, err)
+	}
+	if _, err := events(last-11, last); !errors.Is(err, store.ErrCompacted) {
+		t.Errorf("a watch from before the shorter history: %v", err)
+	}
+	if err := s.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestVerifyAndBackupEnd(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "store"), nil)
+	defer s.Close()
+	churn(t, s, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Verify(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Verify: %v", err)
+	}
+	if _, err := s.Backup(ctx, io.Discard); !errors.Is(err, context.Canceled) {
+		t.Errorf("Backup: %v", err)
+	}
+	full := errors.New("full")
+	if _, err := s.Backup(t.Context(), writerFunc(func([]byte) (int, error) { return 0, full })); !errors.Is(err, full) {
+		t.Errorf("Backup to a writer that fails: %v", err)
+	}
+	if n, err := s.Backup(t.Context(), io.Discard); n == 0 || err != nil {
+		t.Errorf("Backup: %d bytes, %v", n, err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(data []byte) (int, error) { return w(data) }

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/managedkey/store/bolt"
 )
@@ -32,7 +34,8 @@ var children = map[string]func(path string) error{"write": writeForEver, "hold":
 func TestMain(m *testing.M) {
 	child := children[os.Getenv(envChild)]
 	if child == nil {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
+		return
 	}
 	if err := child(os.Getenv(envFile)); err != nil {
 		fmt.Println("error:", err)

@@ -7,12 +7,16 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
 
 	"github.com/managedkeys/managedkeys/internal/etcdtest"
 	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/managedkey/store/etcd"
 	"github.com/managedkeys/managedkeys/managedkey/store/storetest"
 )
+
+// TestMain checks that nothing goes on when all stores are closed.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // connect opens the store under a prefix of a cluster.
 func connect(tb testing.TB, prefix string, endpoints ...string) *etcd.Store {

@@ -46,10 +46,10 @@ func TestLeaderDies(t *testing.T) {
 	all := cluster.Endpoints()
 	result := storetest.Stress{
 		Handles: handles(t, 5*time.Second, all, all, all),
-		Time:    5 * time.Second,
+		Time:    3 * time.Second,
 		Timeout: 5 * time.Second,
 		Disturb: func(ctx context.Context) {
-			for range 3 {
+			for range 2 {
 				between(ctx, 400*time.Millisecond)
 				leader, err := cluster.Leader()
 				if err != nil {
@@ -101,7 +101,7 @@ func TestNetworkBreaks(t *testing.T) {
 	cut, frozen := netcut.New(t, cluster.Addr(0)), netcut.New(t, cluster.Addr(0))
 	result := storetest.Stress{
 		Handles: handles(t, time.Second, cluster.Endpoints(), []string{cut.Addr()}, []string{frozen.Addr()}),
-		Time:    5 * time.Second,
+		Time:    3 * time.Second,
 		Timeout: 800 * time.Millisecond,
 		Disturb: func(ctx context.Context) {
 			for range 6 {

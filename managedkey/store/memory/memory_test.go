@@ -4,10 +4,15 @@ import (
 	"context"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/managedkey/store/memory"
 	"github.com/managedkeys/managedkeys/managedkey/store/storetest"
 )
+
+// TestMain checks that nothing goes on when all stores are closed.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, storetest.Config{

@@ -127,3 +127,27 @@ func testOpen(t *testing.T, server *postgrestest.Server) {
 		}
 	})
 }
+
+// testHistory checks that rows of history are dropped, and records are not.
+func testHistory(t *testing.T, server *postgrestest.Server) {
+	opts := &postgres.Options{Table: newTable(), History: 20}
+	s := connect(t, server, server.Addr(), opts)
+	defer s.Close()
+	if _, err := s.Apply(t.Context(), store.Op{Key: "old"}); err != nil {
+		t.Fatal(err)
+	}
+	churn(t, s, 200)
+	pool, err := pgxpool.New(t.Context(), string(url(server)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	var rows, live int
+	err = pool.QueryRow(t.Context(), "SELECT count(*), count(*) FILTER (WHERE live) FROM "+opts.Table).Scan(&rows, &live)
+	if err != nil || live != 2 || rows < 20 || rows > 2+2*20 {
+		t.Errorf("%d rows, %d of them live, %v", rows, live, err)
+	}
+	if _, err := s.Get(t.Context(), "old"); err != nil {
+		t.Errorf("an old record: %v", err)
+	}
+}

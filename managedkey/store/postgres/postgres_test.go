@@ -6,12 +6,17 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/internal/postgrestest"
 	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/managedkey/store/postgres"
 	"github.com/managedkeys/managedkeys/managedkey/store/storetest"
 )
+
+// TestMain checks that nothing goes on when all stores are closed.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // connect opens a store of a server, by way of addr.
 func connect(tb testing.TB, server *postgrestest.Server, addr string, opts *postgres.Options) *postgres.Store {
@@ -42,6 +47,7 @@ func TestPostgres(t *testing.T) {
 		{"GoneAtStart", testGoneAtStart},
 		{"Open", testOpen},
 		{"Lost", testLost},
+		{"History", testHistory},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, server) })
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/managedkey/store/bolt"
@@ -13,6 +15,9 @@ import (
 	"github.com/managedkeys/managedkeys/managedkey/store/seal"
 	"github.com/managedkeys/managedkeys/managedkey/store/storetest"
 )
+
+// TestMain checks that nothing goes on when all stores are closed.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // cheap are costs that tests can afford.
 var cheap = &seal.Argon2id{Time: 1, MemoryKiB: 64, Threads: 1}

@@ -12,9 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/managedkey/store/memory"
 )
+
+// TestMain checks that nothing goes on when all stores are closed.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // recorder is a test that only notes that it failed.
 type recorder struct {
@@ -219,7 +224,9 @@ func TestFaultsAreNoticed(t *testing.T) {
 				return
 			}
 			failed := record(t, func(tb testing.TB) {
-				Stress{Handles: []store.Store{cfg.New(tb)()}, Time: 400 * time.Millisecond, Timeout: time.Second}.Run(tb)
+				s := cfg.New(tb)()
+				defer s.Close()
+				Stress{Handles: []store.Store{s}, Time: 400 * time.Millisecond, Timeout: time.Second}.Run(tb)
 			})
 			if len(failed) == 0 {
 				t.Error("the stress didn't notice")
