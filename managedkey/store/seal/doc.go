@@ -11,12 +11,14 @@
 //
 // A value is bound to the path of its key, to the version of its record and to the data key, as additional data. The version
 // is known before the value is encrypted, because engines tell it to Op.Encode within the transaction. So it is detected,
-// as store.ErrCorrupt, when somebody without the data key alters a value, moves it to another path, or writes an old value
-// of the same path again: by whatever API of the engine he does so, the record gets a new version, and the value does
-// not fit it. The data keys themselves are bound to the version of their record in the same way.
+// as store.ErrCorrupt, when somebody without the data key alters a value, moves it to another path, or stores an old value
+// of the same path again: what is written gets a new version, which the value does not fit. The data keys themselves are
+// bound to the version of their record in the same way.
 //
-// What can't be detected: records that are deleted, and someone with raw access to the engine's storage who puts back the
-// whole of it, or a row together with the version in it, as it once was. Nothing in a store can tell an old copy of itself.
+// What can't be detected: that a record was deleted, and that somebody who goes around the engine's Store (by SQL, by etcd's
+// client, in the file) puts back a row together with the version in it, or all of the storage, as it once was. Nothing in
+// a store can tell an old copy of itself. A keyring of this package keeps the number of old copies that are readable
+// small: what was under a data key that was dropped can't be read any more.
 //
 // Nonces are random, 12 bytes. One data key encrypts at most 2³² values, which keeps the probability that a nonce repeats
 // below 2⁻³² (NIST SP 800-38D, Section 8.3); all processes count together. When the bound is reached, a new data key is
