@@ -29,5 +29,5 @@
 //	…
 //	for event, err := range s.Watch(ctx, "entries/", revision) {
 //
-// When the watch ends with [ErrCompacted], the reader begins again with Load.
+// When the watch ends with [ErrCompacted], the reader begins again with Load. [Follow] does all of this.
 package store

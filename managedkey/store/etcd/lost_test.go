@@ -78,7 +78,7 @@ func TestLost(t *testing.T) {
 	l := &lossy{KV: client.KV}
 	client.KV = l
 	prefix := newPrefix()
-	s, err := etcd.Open(t.Context(), client, &etcd.Options{Prefix: prefix, Timeout: 2 * time.Second})
+	s, err := etcd.Open(t.Context(), client, &etcd.Options{Prefix: prefix, Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
