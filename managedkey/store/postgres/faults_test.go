@@ -39,10 +39,10 @@ func handles(t *testing.T, server *postgrestest.Server, opts postgres.Options, a
 func testServerCrashes(t *testing.T, server *postgrestest.Server) {
 	result := storetest.Stress{
 		Handles: handles(t, server, postgres.Options{Timeout: 3 * time.Second}, server.Addr(), server.Addr(), server.Addr()),
-		Time:    3 * time.Second,
+		Time:    2 * time.Second,
 		Disturb: func(ctx context.Context) {
 			for range 2 {
-				between(ctx, 500*time.Millisecond)
+				between(ctx, 300*time.Millisecond)
 				server.Kill()
 				if err := server.Start(); err != nil {
 					t.Error(err)
@@ -61,9 +61,9 @@ func testNetworkBreaks(t *testing.T, server *postgrestest.Server) {
 	cut, frozen := netcut.New(t, server.Addr()), netcut.New(t, server.Addr())
 	result := storetest.Stress{
 		Handles: handles(t, server, postgres.Options{Timeout: time.Second}, server.Addr(), cut.Addr(), frozen.Addr()),
-		Time:    5 * time.Second,
+		Time:    3 * time.Second,
 		Disturb: func(ctx context.Context) {
-			for range 6 {
+			for range 4 {
 				between(ctx, 200*time.Millisecond)
 				cut.Cut()
 				between(ctx, 50*time.Millisecond)

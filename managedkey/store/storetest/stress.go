@@ -87,7 +87,11 @@ func (s Stress) Run(tb testing.TB) Result {
 	close(r.stop)
 	clients.Wait()
 	r.fence(ctx)
+	late := time.AfterFunc(2*callTimeout, cancel) // a watch that doesn't see the fence fails
 	watches.Wait()
+	if !late.Stop() {
+		tb.Fatal("watches don't see the last write")
+	}
 	r.check(ctx, logs)
 	return r.result
 }
