@@ -241,14 +241,31 @@ func (s *Store) Get(ctx context.Context, key string) (store.Record, error) {
 	if err != nil {
 		return store.Record{}, err
 	}
-	record, err := s.inner.Get(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
-		return store.Record{}, fmt.Errorf("seal: %q: %w", key, store.ErrNotFound) // and not the engine's name for it
+	return again(s, func() (store.Record, []byte, error) {
+		record, err := s.inner.Get(ctx, name)
+		if errors.Is(err, store.ErrNotFound) {
+			return store.Record{}, nil, fmt.Errorf("seal: %q: %w", key, store.ErrNotFound) // and not the engine's name for it
+		}
+		if err != nil {
+			return store.Record{}, nil, err
+		}
+		opened, err := s.open(ctx, record)
+		return opened, record.Value, err
+	})
+}
+
+// rereads is how often a value is read again because its data key was dropped between reading and decrypting it.
+const rereads = 5
+
+// again reads a second time, and more, if what was read is under a data key that was dropped meanwhile: it was encrypted anew
+// then. read returns the value that it could not open, too.
+func again[T any](s *Store, read func() (T, []byte, error)) (T, error) {
+	for n := 0; ; n++ {
+		out, value, err := read()
+		if n == rereads || !errors.Is(err, errUnknownKey) || !s.ring.Load().dropped(value) {
+			return out, err
+		}
 	}
-	if err != nil {
-		return store.Record{}, err
-	}
-	return s.open(ctx, record)
 }
 
 // List implements store.Store. With encrypted names the order is another one than that of the keys, and after must be
@@ -267,16 +284,18 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int) (stor
 			return store.Page{}, err
 		}
 	}
-	page, err := s.inner.List(ctx, inside, after, limit)
-	if err != nil {
-		return store.Page{}, err
-	}
-	for i, record := range page.Records {
-		if page.Records[i], err = s.open(ctx, record); err != nil {
-			return store.Page{}, err
+	return again(s, func() (store.Page, []byte, error) {
+		page, err := s.inner.List(ctx, inside, after, limit)
+		if err != nil {
+			return store.Page{}, nil, err
 		}
-	}
-	return page, nil
+		for i, record := range page.Records {
+			if page.Records[i], err = s.open(ctx, record); err != nil {
+				return store.Page{}, record.Value, err
+			}
+		}
+		return page, nil, nil
+	})
 }
 
 // Watch implements store.Store. Changes that are older than the last rotation of the data key are treated as no longer kept.
