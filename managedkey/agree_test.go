@@ -94,7 +94,7 @@ func TestKeyExchanger(t *testing.T) {
 		t.Error("a narrow signer is an ecdh.KeyExchanger")
 	}
 
-	check(t, r.Revoke(m, "ec"), nil)
+	check(t, r.Revoke(bg, m, "ec"), nil)
 	_, err = fromMount.ECDH(peer.PublicKey())
 	check(t, err, backend.ErrNotPermitted, "no grant")
 	_, err = m.KeyExchanger(t.Context(), "ec")

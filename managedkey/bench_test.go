@@ -158,7 +158,7 @@ func mountAll(b *testing.B, r *Registry, refs []namespace.Ref) ([]*Mount, float6
 			m = mustMount(b, r, ref.Namespace, "pki")
 			byPath[ref.Namespace] = m
 		}
-		if err := r.Grant(m, ref.Name); err != nil {
+		if err := r.Grant(b.Context(), m, ref.Name); err != nil {
 			b.Fatal(err)
 		}
 		if _, err := m.Key(b.Context(), ref.Name); err != nil {

@@ -84,7 +84,7 @@ func TestDecapsulatorOfMount(t *testing.T) {
 	_, ciphertext := d.Encapsulator().Encapsulate()
 	_, err = d.Decapsulate(ciphertext)
 	require.NoError(t, err)
-	require.NoError(t, keys.Revoke(mount, ref.Name))
+	require.NoError(t, keys.Revoke(t.Context(), mount, ref.Name))
 	_, err = d.Decapsulate(ciphertext)
 	assert.ErrorIs(t, err, backend.ErrNotPermitted)
 }

@@ -20,7 +20,7 @@ func TestDependencies(t *testing.T) {
 	for pkg, allowed := range map[string][]string{
 		"namespace":  nil,
 		"backend":    {"filippo.io/mldsa", secp256k1},
-		"managedkey": {"filippo.io/mldsa", secp256k1, "github.com/google/uuid", module + "namespace", module + "backend"},
+		"managedkey": {"filippo.io/mldsa", secp256k1, "github.com/google/uuid", module + "namespace", module + "backend", module + "managedkey/store"},
 	} {
 		t.Run(pkg, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), goTool, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", module+pkg)

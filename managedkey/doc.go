@@ -28,6 +28,12 @@
 // granted to it. Grants are between one mount and one entry, not between names: renaming the mount keeps them, and an
 // entry that was deleted and made again has none.
 //
+// # Stores
+//
+// [NewRegistry] keeps entries, mounts and grants in memory. [Open] keeps them in a store, which is one file or a database
+// that several processes share: each follows what the others change, its handles included. Entries in a store say which
+// [Connection] they use.
+//
 // # Errors
 //
 // Every error is an *[Error] and wraps one of the sentinels of package backend.

@@ -31,6 +31,14 @@ type Entry struct {
 	Backend backend.Backend
 	Params  backend.Params
 
+	// Connection is the name of the [Connection] that Backend is of, in a registry with a store; one of the two suffices
+	// there. Without a store it must be empty.
+	Connection string
+
+	// Version is the version of the entry in the store, which changes with every update; 0 without a store. An Update that
+	// has one is made only if it is still the entry's. Create ignores it.
+	Version uint64
+
 	// Usages are the operations that are allowed. 0 means backend.UsageDefault: sign and verify.
 	Usages backend.Usage
 
@@ -82,6 +90,7 @@ type entry struct {
 	id    uuid.UUID
 	space *space
 	state atomic.Pointer[state]
+	kept  *keptEntry // nil in a registry without a store
 }
 
 func (e *entry) ref() namespace.Ref {
@@ -201,13 +210,20 @@ func (e *entry) export(s *state) Entry {
 	if s.pin != nil {
 		out.PublicKeySHA256 = bytes.Clone(s.pin[:])
 	}
+	if e.kept != nil {
+		e.space.mu.Lock()
+		out.Connection, out.Version = e.kept.connection, e.kept.version
+		e.space.mu.Unlock()
+	}
 	return out
 }
 
 // sameLocation reports whether both states point at the same key through the same client.
 func (s *state) sameLocation(t *state) bool {
-	return reflect.ValueOf(s.backend).Comparable() && s.backend == t.backend && reflect.DeepEqual(s.params, t.params)
+	return sameBackend(s.backend, t.backend) && reflect.DeepEqual(s.params, t.params)
 }
+
+func sameBackend(a, b backend.Backend) bool { return reflect.ValueOf(a).Comparable() && a == b }
 
 // isNil reports whether v is nil or holds a nil pointer, which would make the first method call panic.
 func isNil(v any) bool {

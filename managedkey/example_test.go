@@ -103,7 +103,7 @@ func ExampleRegistry_Mount() {
 	fmt.Println(err)
 
 	digest := sha256.Sum256([]byte("to be signed"))
-	if err := registry.Revoke(mine, "issuing-ca"); err != nil {
+	if err := registry.Revoke(ctx, mine, "issuing-ca"); err != nil {
 		log.Fatal(err)
 	}
 	_, err = key.Sign(nil, digest[:], crypto.SHA256)

@@ -124,7 +124,7 @@ func (e *entry) make(ctx context.Context, plan func(*state) (callFunc, error)) (
 				return nil, err
 			}
 			callCtx, cancel := detached(ctx, makeTimeout)
-			e.start(callCtx, cancel, making, call,
+			e.start(callCtx, cancel, making, e.pinning(true, call),
 				func(_ *flight, result found) (*state, error) { return e.replace(st, result) })
 		}
 		f := e.flight()

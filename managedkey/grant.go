@@ -33,11 +33,42 @@ func (r *Registry) Mount(ctx context.Context, ns namespace.Path, path string, al
 	if err != nil {
 		return nil, fail("mount", ref, "", fmt.Errorf("no randomness for a UUID: %w: %w", backend.ErrUnavailable, err))
 	}
+	if r.kept != nil {
+		return r.kept.mount(ctx, ns, id.String(), strings.Clone(path), allowed)
+	}
 	m, err := r.mount(ns, id.String(), strings.Clone(path), allowed)
 	if err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// OpenMount returns the mount that is at path in the namespace. The error wraps backend.ErrKeyNotFound if there is none.
+func (r *Registry) OpenMount(ns namespace.Path, path string) (*Mount, error) {
+	if s := r.space(ns); s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if m := s.mounts[path]; m != nil {
+			return m, nil
+		}
+	}
+	return nil, fail("mount", namespace.Ref{Namespace: ns}, "", fmt.Errorf("no mount at path %.100q: %w", path, backend.ErrKeyNotFound))
+}
+
+// Unmount removes the mount and its grants. Handles that were given out through it stop at once. Unmounting again does
+// nothing. The error wraps backend.ErrInvalidParams if m is nil or of another registry, or is that of the store.
+func (r *Registry) Unmount(ctx context.Context, m *Mount) error {
+	if err := r.own("unmount", m); err != nil {
+		return err
+	}
+	if r.kept == nil {
+		m.remove()
+		return nil
+	}
+	if err := r.kept.unmount(ctx, m); err != nil {
+		return m.fail("unmount", "", "", err)
+	}
+	return nil
 }
 
 func (r *Registry) mount(ns namespace.Path, id, path string, allowed []string) (*Mount, error) {
@@ -96,27 +127,35 @@ func (r *Registry) own(op string, m *Mount) error {
 //
 // The error wraps backend.ErrKeyNotFound if there is no such entry, backend.ErrNotPermitted if the mount was closed, and
 // backend.ErrInvalidParams if it is nil or of another registry.
-func (r *Registry) Grant(m *Mount, nameOrUUID string) error {
-	return r.setGrant("grant", m, nameOrUUID, true)
+func (r *Registry) Grant(ctx context.Context, m *Mount, nameOrUUID string) error {
+	return r.setGrant(ctx, "grant", m, nameOrUUID, true)
 }
 
 // Revoke takes back the grant. Handles to the key that were given out through the mount stop at once, unless every mount
 // may use it; those of other mounts go on. Should the mount get a grant for the same entry again, they work again.
 // Revoking what was not granted does nothing. The error is as for [Registry.Grant].
-func (r *Registry) Revoke(m *Mount, nameOrUUID string) error {
-	return r.setGrant("revoke", m, nameOrUUID, false)
+func (r *Registry) Revoke(ctx context.Context, m *Mount, nameOrUUID string) error {
+	return r.setGrant(ctx, "revoke", m, nameOrUUID, false)
 }
 
-func (r *Registry) setGrant(op string, m *Mount, nameOrUUID string, granted bool) error {
+func (r *Registry) setGrant(ctx context.Context, op string, m *Mount, nameOrUUID string, granted bool) error {
 	if err := r.own(op, m); err != nil {
 		return err
 	}
 	m.space.mu.Lock()
-	defer m.space.mu.Unlock()
 	e := m.space.resolve(nameOrUUID)
 	if m.closed.Load() || e == nil {
+		m.space.mu.Unlock()
 		return m.fail(op, nameOrUUID, "", m.absent())
 	}
+	if r.kept != nil {
+		m.space.mu.Unlock()
+		if err := r.kept.setGrant(ctx, e.ref(), m.id, granted); err != nil {
+			return m.fail(op, nameOrUUID, e.kind(), err)
+		}
+		return nil
+	}
+	defer m.space.mu.Unlock()
 	if granted {
 		m.sit(e).granted.Store(true)
 	} else if s := m.seat(e); s != nil {
@@ -128,7 +167,7 @@ func (r *Registry) setGrant(op string, m *Mount, nameOrUUID string, granted bool
 // Rename moves the mount to another path of the same namespace; its ID, grants and handles stay. The error wraps
 // backend.ErrInvalidParams or backend.ErrKeyExists as for [Registry.Mount], and backend.ErrNotPermitted if the mount was
 // closed.
-func (r *Registry) Rename(m *Mount, path string) error {
+func (r *Registry) Rename(ctx context.Context, m *Mount, path string) error {
 	if err := r.own("rename", m); err != nil {
 		return err
 	}
@@ -136,6 +175,12 @@ func (r *Registry) Rename(m *Mount, path string) error {
 		return m.fail("rename", "", "", invalidRef(err))
 	}
 	path = strings.Clone(path)
+	if r.kept != nil {
+		if err := r.kept.rename(ctx, m, path); err != nil {
+			return m.fail("rename", "", "", err)
+		}
+		return nil
+	}
 	s := m.space
 	s.mu.Lock()
 	defer s.mu.Unlock()

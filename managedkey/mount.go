@@ -24,6 +24,8 @@ type Mount struct {
 	id    string // immutable; grants belong to the mount whatever its path is
 	space *space // immutable
 
+	version uint64 // of the record in the store; guarded by space.mu
+
 	closed atomic.Bool            // stored under space.mu, once
 	path   atomic.Pointer[string] // stored under space.mu; the key of this mount in space.mounts while it is not closed
 	seats  index[seat]            // changed under space.mu; by UUID of the entry
@@ -182,19 +184,31 @@ func (m *Mount) Allowed() []string {
 	return names
 }
 
-// Close removes the mount and its grants. Handles that were given out through it stop at once. Closing again does
-// nothing; the error is always nil.
+// Close removes the mount and its grants, as [Registry.Unmount] does. In a registry with a store, where others use the mount
+// as well and it is to be there when the program starts again, Close does nothing. The error is always nil.
 func (m *Mount) Close() error {
+	if m.space.registry.kept == nil {
+		m.remove()
+	}
+	return nil
+}
+
+func (m *Mount) remove() {
 	s := m.space
 	s.mu.Lock()
-	if !m.closed.Swap(true) {
-		delete(s.mounts, m.Path())
-		for seat := range m.seats.all {
-			seat.granted.Store(false)
-		}
-		m.seats.clear()
-	}
+	m.shut()
 	s.mu.Unlock()
 	s.sweep()
-	return nil
+}
+
+// shut ends the mount; space.mu is held.
+func (m *Mount) shut() {
+	if m.closed.Swap(true) {
+		return
+	}
+	delete(m.space.mounts, m.Path())
+	for seat := range m.seats.all {
+		seat.granted.Store(false)
+	}
+	m.seats.clear()
 }

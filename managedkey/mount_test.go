@@ -62,7 +62,7 @@ func TestMountPaths(t *testing.T) {
 				t.Errorf("got a mount with error %v", err)
 			}
 			if tt.ns == "a" {
-				check(t, r.Rename(taken, tt.path), map[bool]error{true: nil, false: tt.want}[tt.path == "taken"])
+				check(t, r.Rename(bg, taken, tt.path), map[bool]error{true: nil, false: tt.want}[tt.path == "taken"])
 			}
 			continue
 		}
@@ -122,8 +122,8 @@ func TestMountReachesItsGrantsOnly(t *testing.T) {
 			}
 		}
 		if want == backend.ErrKeyNotFound {
-			check(t, r.Grant(m, name), want)
-			check(t, r.Revoke(m, name), want)
+			check(t, r.Grant(bg, m, name), want)
+			check(t, r.Revoke(bg, m, name), want)
 		}
 	}
 	if len(texts) != 1 {
@@ -135,15 +135,15 @@ func TestGrantAndRevoke(t *testing.T) {
 	r := twoTenants(t)
 	tls, _ := r.Entry(ref("a/tls"))
 	pki, transit := mustMount(t, r, "a", "pki", "ca"), mustMount(t, r, "a", "transit", "ca", tls.UUID)
-	check(t, r.Grant(pki, tls.UUID), nil)
-	check(t, r.Grant(pki, "tls"), nil)
+	check(t, r.Grant(bg, pki, tls.UUID), nil)
+	check(t, r.Grant(bg, pki, "tls"), nil)
 	if got := pki.Allowed(); !slices.Equal(got, []string{"ca", "tls"}) {
 		t.Errorf("allowed are %q", got)
 	}
 	mine, theirs, direct := mustMountKey(t, pki, "ca"), mustMountKey(t, transit, "ca"), mustKey(t, r, "a/ca")
 	view := mine.WithContext(t.Context())
-	check(t, r.Revoke(pki, "ca"), nil)
-	check(t, r.Revoke(pki, "ca"), nil)
+	check(t, r.Revoke(bg, pki, "ca"), nil)
+	check(t, r.Revoke(bg, pki, "ca"), nil)
 	for _, k := range []*Key{mine, view} {
 		_, err := sign(k)
 		check(t, err, backend.ErrNotPermitted, `mount "pki"`, "no grant")
@@ -155,7 +155,7 @@ func TestGrantAndRevoke(t *testing.T) {
 	check(t, err, backend.ErrNotPermitted)
 	wantSigner(t, theirs, "a/ca#1")
 	wantSigner(t, direct, "a/ca#1")
-	check(t, r.Grant(pki, "ca"), nil)
+	check(t, r.Grant(bg, pki, "ca"), nil)
 	wantSigner(t, mine, "a/ca#1")
 }
 
@@ -190,10 +190,10 @@ func TestDeleteIsRefusedWhileGranted(t *testing.T) {
 	k := mustMountKey(t, pki, "ca")
 	check(t, r.Delete(t.Context(), ref("a/ca")), backend.ErrNotPermitted, "granted to the mounts pki, transit/prod;")
 	wantSigner(t, k, "a/ca#1")
-	check(t, r.Rename(pki, "ca"), nil)
+	check(t, r.Rename(bg, pki, "ca"), nil)
 	check(t, transit.Close(), nil)
 	check(t, r.Delete(t.Context(), ref("a/ca")), backend.ErrNotPermitted, "granted to the mounts ca;")
-	check(t, r.Revoke(pki, "ca"), nil)
+	check(t, r.Revoke(bg, pki, "ca"), nil)
 	check(t, r.Delete(t.Context(), ref("a/ca")), nil)
 	_, err := sign(k)
 	check(t, err, backend.ErrKeyNotFound)
@@ -205,7 +205,7 @@ func TestGrantIsNotForANamesake(t *testing.T) {
 	m := mustMount(t, r, "a", "pki", "ca")
 	k := mustMountKey(t, m, "ca")
 	in, _ := r.Entry(ref("a/ca"))
-	check(t, r.Revoke(m, "ca"), nil)
+	check(t, r.Revoke(bg, m, "ca"), nil)
 	check(t, r.Delete(t.Context(), in.Ref), nil)
 	mustCreate(t, r, in)
 	_, err := sign(k)
@@ -214,7 +214,7 @@ func TestGrantIsNotForANamesake(t *testing.T) {
 	check(t, err, backend.ErrNotPermitted)
 	_, err = m.Key(t.Context(), in.UUID)
 	check(t, err, backend.ErrKeyNotFound)
-	check(t, r.Grant(m, "ca"), nil)
+	check(t, r.Grant(bg, m, "ca"), nil)
 	wantSigner(t, mustMountKey(t, m, "ca"), "a/ca#1")
 	_, err = sign(k)
 	check(t, err, backend.ErrKeyNotFound)
@@ -229,9 +229,9 @@ func TestForeignMount(t *testing.T) {
 	}
 	m := mustMount(t, other, "a", "pki")
 	for _, mount := range []*Mount{nil, m} {
-		check(t, r.Grant(mount, "ca"), backend.ErrInvalidParams)
-		check(t, r.Revoke(mount, "ca"), backend.ErrInvalidParams)
-		check(t, r.Rename(mount, "pki-2"), backend.ErrInvalidParams)
+		check(t, r.Grant(bg, mount, "ca"), backend.ErrInvalidParams)
+		check(t, r.Revoke(bg, mount, "ca"), backend.ErrInvalidParams)
+		check(t, r.Rename(bg, mount, "pki-2"), backend.ErrInvalidParams)
 	}
 	if len(m.Allowed()) > 0 || m.Path() != "pki" {
 		t.Errorf("the mount has grants %q and path %q", m.Allowed(), m.Path())
@@ -242,8 +242,8 @@ func TestRenameKeepsGrants(t *testing.T) {
 	r := twoTenants(t)
 	m := mustMount(t, r, "a", "pki", "ca")
 	k, id := mustMountKey(t, m, "ca"), m.ID()
-	check(t, r.Rename(m, "pki-2"), nil)
-	check(t, r.Rename(m, "pki-2"), nil)
+	check(t, r.Rename(bg, m, "pki-2"), nil)
+	check(t, r.Rename(bg, m, "pki-2"), nil)
 	wantSigner(t, k, "a/ca#1")
 	if m.ID() != id || m.Path() != "pki-2" || mustMountKey(t, m, "ca") != k {
 		t.Errorf("mount %s is at %s", m.ID(), m.Path())
@@ -268,7 +268,7 @@ func TestCloseStopsHandles(t *testing.T) {
 	}
 	_, keyErr := m.Key(t.Context(), "tls")
 	_, unknownErr := m.Key(t.Context(), "unknown")
-	for _, err := range []error{keyErr, unknownErr, r.Grant(m, "ca"), r.Revoke(m, "ca"), r.Rename(m, "pki-2")} {
+	for _, err := range []error{keyErr, unknownErr, r.Grant(bg, m, "ca"), r.Revoke(bg, m, "ca"), r.Rename(bg, m, "pki-2")} {
 		check(t, err, backend.ErrNotPermitted, "mount was closed")
 	}
 	if len(m.Allowed()) != 0 || m.Path() != "pki" {
@@ -300,7 +300,7 @@ func TestMountsOpenKeysToo(t *testing.T) {
 	if c.makes.Load() != 1 {
 		t.Errorf("%d keys were generated", c.makes.Load())
 	}
-	check(t, r.Revoke(m, "new"), nil)
+	check(t, r.Revoke(bg, m, "new"), nil)
 	_, err = s.Sign(nil, nil, crypto.Hash(0))
 	check(t, err, backend.ErrNotPermitted)
 	_, err = d.Decrypt(nil, nil, nil)

@@ -180,7 +180,7 @@ func (e *entry) open(ctx context.Context) (*state, error) {
 		if e.free() {
 			callCtx, cancel := detached(ctx, openTimeout)
 			e.start(callCtx, cancel, opening,
-				func(ctx context.Context) (backend.Key, error) { return st.backend.Open(ctx, st.params) },
+				e.pinning(false, func(ctx context.Context) (backend.Key, error) { return st.backend.Open(ctx, st.params) }),
 				func(f *flight, result found) (*state, error) { return e.opened(f, st, result) })
 		}
 		f := e.flight()
@@ -225,13 +225,13 @@ func (e *entry) opened(f *flight, st *state, result found) (*state, error) {
 	}
 	ctx, cancel := detached(f.ctx, makeTimeout)
 	e.start(ctx, cancel, generating,
-		func(ctx context.Context) (backend.Key, error) {
+		e.pinning(false, func(ctx context.Context) (backend.Key, error) {
 			key, err := generator.Generate(ctx, st.params, nil)
 			if errors.Is(err, backend.ErrKeyExists) {
 				return st.backend.Open(ctx, st.params) // another process was faster
 			}
 			return key, err
-		},
+		}),
 		func(_ *flight, result found) (*state, error) { return e.adopt(st, result) })
 	f.next = e.flight()
 	return nil, nil

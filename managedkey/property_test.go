@@ -282,7 +282,7 @@ func (w *world) rename(t *rapid.T) {
 	if m.closed {
 		want = backend.ErrNotPermitted
 	}
-	expect(t, w.registry.Rename(m.mount, path), want)
+	expect(t, w.registry.Rename(bg, m.mount, path), want)
 	if want == nil {
 		m.path = path
 	}
@@ -316,9 +316,9 @@ func (w *world) setGrant(t *rapid.T, granted bool) {
 	target, e := w.drawTarget(t, m)
 	var err error
 	if granted {
-		err = w.registry.Grant(m.mount, target)
+		err = w.registry.Grant(bg, m.mount, target)
 	} else {
-		err = w.registry.Revoke(m.mount, target)
+		err = w.registry.Revoke(bg, m.mount, target)
 	}
 	switch {
 	case m.closed:

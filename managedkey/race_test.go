@@ -53,12 +53,12 @@ func TestConcurrentChanges(t *testing.T) {
 		"delete":          func(i int) error { return r.Delete(bg, entry(i).Ref) },
 		"create":          func(i int) error { return r.Create(bg, entry(i)) },
 		"generate":        func(i int) error { return keep(r.Generate(bg, entry(i).Ref)) },
-		"grant":           func(i int) error { return r.Grant(m, entry(i).Ref.Name) },
-		"revoke":          func(i int) error { return r.Revoke(m, entry(i).Ref.Name) },
+		"grant":           func(i int) error { return r.Grant(bg, m, entry(i).Ref.Name) },
+		"revoke":          func(i int) error { return r.Revoke(bg, m, entry(i).Ref.Name) },
 		"narrow":          func(i int) error { in := entry(i); in.Usages = backend.UsageVerify; return r.Update(bg, in) },
 		"move":            func(i int) error { in := entry(i); in.Backend = newClient(v); return r.Update(bg, in) },
 		"list":            func(int) error { r.List("a"); m.Allowed(); return nil },
-		"rename":          func(i int) error { return r.Rename(m, fmt.Sprint("pki-", i)) },
+		"rename":          func(i int) error { return r.Rename(bg, m, fmt.Sprint("pki-", i)) },
 		"mount and close": func(i int) error { return errors.Join(mountAndClose(r, i)) },
 		"read":            func(i int) error { _, err := r.Entry(entry(i).Ref); return err },
 		"use": func(int) error {
@@ -91,7 +91,7 @@ func TestConcurrentChanges(t *testing.T) {
 		if errors.Is(err, backend.ErrNotPermitted) || err != nil {
 			t.Fatal(err)
 		}
-		check(t, r.Grant(m, entry(i).Ref.Name), nil)
+		check(t, r.Grant(bg, m, entry(i).Ref.Name), nil)
 		k2, err := m.Key(bg, entry(i).Ref.Name)
 		check(t, err, nil)
 		last = append(last, k, k2)
@@ -161,7 +161,7 @@ func TestNamespacesComeAndGo(t *testing.T) {
 func TestNoUseAfterRevoke(t *testing.T) {
 	stops := map[string]func(r *Registry, m *Mount, in Entry) (stop, start func() error){
 		"revoke": func(r *Registry, m *Mount, in Entry) (stop, start func() error) {
-			return func() error { return r.Revoke(m, "ca") }, func() error { return r.Grant(m, "ca") }
+			return func() error { return r.Revoke(bg, m, "ca") }, func() error { return r.Grant(bg, m, "ca") }
 		},
 		"usages": func(r *Registry, m *Mount, in Entry) (stop, start func() error) {
 			narrow := in
@@ -227,8 +227,8 @@ func TestMovedPermissionIsNotDenied(t *testing.T) {
 	}
 	for range 2000 {
 		check(t, r.Update(bg, shared), nil)
-		check(t, r.Revoke(m, "ca"), nil)
-		check(t, r.Grant(m, "ca"), nil)
+		check(t, r.Revoke(bg, m, "ca"), nil)
+		check(t, r.Grant(bg, m, "ca"), nil)
 		check(t, r.Update(bg, in), nil)
 	}
 	done.Store(true)

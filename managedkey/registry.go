@@ -24,6 +24,8 @@ type Registry struct {
 	// spaces exactly as long as it is not dead.
 	mu     sync.Mutex
 	spaces index[space]
+
+	kept *kept // nil without a store; immutable
 }
 
 // space is one namespace that has entries or mounts.
@@ -133,9 +135,15 @@ func (r *Registry) Create(ctx context.Context, in Entry) error {
 	if err := ctx.Err(); err != nil {
 		return fail("create", in.Ref, "", ended(ctx))
 	}
-	st, err := newState(&in)
+	st, err := r.newState(&in)
 	if err != nil {
 		return fail("create", in.Ref, "", err)
+	}
+	if r.kept != nil {
+		if err := r.kept.create(ctx, in); err != nil {
+			return fail("create", in.Ref, in.Backend.Type(), err)
+		}
+		return nil
 	}
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -147,11 +155,29 @@ func (r *Registry) Create(ctx context.Context, in Entry) error {
 	if s.byName(in.Ref.Name) != nil {
 		return fail("create", in.Ref, in.Backend.Type(), fmt.Errorf("an entry of that name: %w", backend.ErrKeyExists))
 	}
-	e := &entry{name: newName(in.Ref.Name), id: id, space: s}
+	s.add(in.Ref.Name, id, st)
+	return nil
+}
+
+// newState returns the state that in describes, and fills in what a registry with a store knows of it.
+func (r *Registry) newState(in *Entry) (*state, error) {
+	if r.kept != nil {
+		if err := r.kept.conns.complete(in); err != nil {
+			return nil, err
+		}
+	} else if in.Connection != "" {
+		return nil, fmt.Errorf("field Connection is %.40q; a registry without a store has none: %w", in.Connection, backend.ErrInvalidParams)
+	}
+	return newState(in)
+}
+
+// add makes an entry, of whose name there is none; mu is held.
+func (s *space) add(name string, id uuid.UUID, st *state) *entry {
+	e := &entry{name: newName(name), id: id, space: s}
 	e.state.Store(st)
 	s.ids.add(e, func(e *entry) uint64 { return hashID(&e.id) })
-	s.names.add(e, func(e *entry) uint64 { return r.hash(e.name.String()) })
-	return nil
+	s.names.add(e, func(e *entry) uint64 { return s.registry.hash(e.name.String()) })
+	return e
 }
 
 // Delete removes an entry, and never the key itself. Handles that are out stop working: their operations fail with an
@@ -167,7 +193,12 @@ func (r *Registry) Delete(ctx context.Context, ref namespace.Ref) error {
 	if err != nil {
 		return err
 	}
-	if err := e.remove(); err != nil {
+	if r.kept != nil {
+		err = r.kept.delete(ctx, e)
+	} else {
+		err = e.remove()
+	}
+	if err != nil {
 		return fail("delete", ref, e.kind(), err)
 	}
 	e.space.sweep()
@@ -190,9 +221,19 @@ func (e *entry) remove() error {
 	}
 	if len(paths) > 0 {
 		slices.Sort(paths)
-		return fmt.Errorf("granted to the mounts %s; revoke that first: %w",
-			strings.Join(paths, ", "), backend.ErrNotPermitted)
+		return errGranted(paths)
 	}
+	e.drop()
+	return nil
+}
+
+func errGranted(paths []string) error {
+	return fmt.Errorf("granted to the mounts %s; revoke that first: %w", strings.Join(paths, ", "), backend.ErrNotPermitted)
+}
+
+// drop takes the entry out of all indexes and ends its handles; space.mu is held.
+func (e *entry) drop() {
+	s := e.space
 	for _, m := range s.mounts {
 		if seat := m.seat(e); seat != nil {
 			m.seats.remove(seat, hashID(&e.id))
@@ -201,7 +242,6 @@ func (e *entry) remove() error {
 	s.names.remove(e, s.registry.hash(e.name.String()))
 	s.ids.remove(e, hashID(&e.id))
 	e.state.Store(deletedState)
-	return nil
 }
 
 // kind returns the type of the entry's backend, or "" if the entry was deleted.

@@ -28,7 +28,7 @@ func (r *Registry) Update(ctx context.Context, in Entry) error {
 	if ctx.Err() != nil {
 		return fail("update", in.Ref, "", ended(ctx))
 	}
-	next, err := newState(&in)
+	next, err := r.newState(&in)
 	if err != nil {
 		return fail("update", in.Ref, "", err)
 	}
@@ -40,13 +40,19 @@ func (r *Registry) Update(ctx context.Context, in Entry) error {
 		return fail("update", in.Ref, in.Backend.Type(), fmt.Errorf("field UUID is %.40q, that of the entry is %q: %w",
 			in.UUID, e.id, backend.ErrInvalidParams))
 	}
-	if err := e.update(ctx, next); err != nil {
+	if r.kept != nil {
+		err = r.kept.update(ctx, e, in, next)
+	} else {
+		err = e.update(ctx, next, false)
+	}
+	if err != nil {
 		return fail("update", in.Ref, in.Backend.Type(), err)
 	}
 	return nil
 }
 
-func (e *entry) update(ctx context.Context, next *state) error {
+// update makes next the entry's state. If policyStays, it has brought no policy of its own, and that of the moment is kept.
+func (e *entry) update(ctx context.Context, next *state, policyStays bool) error {
 	for {
 		if ctx.Err() != nil {
 			return ended(ctx)
@@ -56,6 +62,9 @@ func (e *entry) update(ctx context.Context, next *state) error {
 		if now.is(deleted) {
 			e.space.mu.Unlock()
 			return errAbsent
+		}
+		if policyStays {
+			next.usages, next.bits = now.usages, now.bits
 		}
 		if now.sameLocation(next) && (next.pin == nil || now.pin != nil && *now.pin == *next.pin) {
 			next.version, next.pin, next.key, next.bound = now.version, now.pin, now.key, now.bound
@@ -68,7 +77,12 @@ func (e *entry) update(ctx context.Context, next *state) error {
 			callCtx, cancel := bounded(ctx)
 			e.start(callCtx, cancel, probing,
 				func(ctx context.Context) (backend.Key, error) { return next.backend.Open(ctx, next.params) },
-				func(f *flight, result found) (*state, error) { return e.move(f, next, result) })
+				func(f *flight, result found) (*state, error) {
+					if now := e.state.Load(); policyStays && !now.is(deleted) {
+						next.usages, next.bits = now.usages, now.bits
+					}
+					return e.move(f, next, result)
+				})
 		}
 		f := e.flight()
 		e.space.mu.Unlock()

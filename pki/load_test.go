@@ -238,7 +238,7 @@ func TestKeyPolicy(t *testing.T) {
 	h := newHouse(t, nil)
 	ca := mustRoot(t, h, "p256", rootTemplate())
 	h.signed()
-	if err := h.registry.Revoke(h.mount, "p256"); err != nil {
+	if err := h.registry.Revoke(t.Context(), h.mount, "p256"); err != nil {
 		t.Fatal(err)
 	}
 	_, err := ca.Sign(t.Context(), testKeys()["rsa"].Public(), leafTemplate())
@@ -265,7 +265,7 @@ func TestKeyPolicy(t *testing.T) {
 	if err := h.registry.Create(t.Context(), other); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.registry.Grant(h.mount, "p256"); err != nil {
+	if err := h.registry.Grant(t.Context(), h.mount, "p256"); err != nil {
 		t.Fatal(err)
 	}
 	_, err = ca.Sign(t.Context(), testKeys()["rsa"].Public(), leafTemplate())

@@ -72,7 +72,7 @@ func TestCreateKeyRefused(t *testing.T) {
 	if info, err := h.engine.Key("p256"); err != nil || info.Type != "ecdsa-p256" || info.LatestVersion != 1 {
 		t.Errorf("the key that existed is now %+v, %v", info, err)
 	}
-	if err := h.registry.Revoke(h.mount, "p384"); err != nil {
+	if err := h.registry.Revoke(t.Context(), h.mount, "p384"); err != nil {
 		t.Fatal(err)
 	}
 	wantError(t, h.engine.CreateKey(t.Context(), "new", KeyOptions{ManagedKey: "p384"}), backend.ErrNotPermitted)
@@ -222,11 +222,11 @@ func TestPolicy(t *testing.T) {
 			if err := op.do(); err != nil {
 				t.Fatal(err)
 			}
-			if err := h.registry.Revoke(h.mount, op.key); err != nil {
+			if err := h.registry.Revoke(t.Context(), h.mount, op.key); err != nil {
 				t.Fatal(err)
 			}
 			wantError(t, op.do(), backend.ErrNotPermitted)
-			if err := h.registry.Grant(h.mount, op.key); err != nil {
+			if err := h.registry.Grant(t.Context(), h.mount, op.key); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -322,7 +322,7 @@ func TestOutOfReach(t *testing.T) {
 	_, err = h.engine.Decrypt(ctx, "rsa", ciphertext, nil)
 	wantError(t, err, backend.ErrUnavailable)
 
-	if err := h.registry.Revoke(h.mount, "p256"); err != nil {
+	if err := h.registry.Revoke(t.Context(), h.mount, "p256"); err != nil {
 		t.Fatal(err)
 	}
 	_, err = h.engine.Verify(ctx, "p256", signature, request)

@@ -1,6 +1,7 @@
 package transit
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -68,7 +69,7 @@ func (h *house) addManaged(tb testing.TB, name string, usages backend.Usage) {
 	if err := h.registry.Create(tb.Context(), entry); err != nil {
 		tb.Fatal(err)
 	}
-	if err := h.registry.Grant(h.mount, name); err != nil {
+	if err := h.registry.Grant(context.Background(), h.mount, name); err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/backend/awskms"
 	"github.com/managedkeys/managedkeys/backend/azurekeyvault"
@@ -22,6 +24,11 @@ import (
 	"github.com/managedkeys/managedkeys/backend/replicated"
 	"github.com/managedkeys/managedkeys/backend/software"
 	"github.com/managedkeys/managedkeys/managedkey"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+	"github.com/managedkeys/managedkeys/managedkey/store/bolt"
+	"github.com/managedkeys/managedkeys/managedkey/store/etcd"
+	"github.com/managedkeys/managedkeys/managedkey/store/postgres"
+	"github.com/managedkeys/managedkeys/managedkey/store/seal"
 	"github.com/managedkeys/managedkeys/namespace"
 	"github.com/managedkeys/managedkeys/pki"
 	"github.com/managedkeys/managedkeys/transit"
@@ -29,7 +36,7 @@ import (
 
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
-var _ = []any{token, byURI, clouds, cloudParams, twoPlaces, file, tenants, authority, cryptography, server, bounded, handling}
+var _ = []any{token, byURI, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, handling}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
@@ -100,7 +107,37 @@ func tenants(ctx context.Context, keys *managedkey.Registry) error {
 		return err
 	}
 	fmt.Println(key.Capabilities().Usages)
-	return keys.Revoke(mount, "issuing-ca") // and from now on key fails, wherever it was passed
+	return keys.Revoke(ctx, mount, "issuing-ca") // and from now on key fails, wherever it was passed
+}
+
+func stored(ctx context.Context, hsm, cloud backend.Backend) (*managedkey.Registry, error) {
+	file, err := bolt.Open("/var/lib/keys/store", nil)
+	if err != nil {
+		return nil, err
+	}
+	return managedkey.Open(ctx, file, []managedkey.Connection{
+		{Name: "hall-1", Backend: hsm},
+		{Name: "team-a", Backend: cloud, Namespaces: []namespace.Path{"team-a"}}, // and nobody else
+	}, nil)
+}
+
+func inPostgres(ctx context.Context) (store.Store, error) {
+	shared, err := postgres.Connect(ctx, "env:DATABASE_URL", nil) // postgres://keys@db1,db2/keys?target_session_attrs=read-write
+	return shared, err
+}
+
+func inEtcd(ctx context.Context, config *tls.Config) (store.Store, error) {
+	shared, err := etcd.Connect(ctx, clientv3.Config{Endpoints: []string{"etcd1:2379", "etcd2:2379", "etcd3:2379"}, TLS: config}, nil)
+	return shared, err
+}
+
+func sealing(ctx context.Context, shared store.Store, sealKey backend.Key) (store.Store, error) {
+	key, err := seal.Managed(sealKey) // or seal.Passphrase("env:SEAL_PASSPHRASE", nil)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := seal.Open(ctx, shared, key, nil)
+	return sealed, err
 }
 
 func authority(ctx context.Context, mount *managedkey.Mount, csr []byte) ([]byte, error) {

@@ -1,0 +1,364 @@
+package managedkey
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+	"github.com/managedkeys/managedkeys/namespace"
+)
+
+// Changes of a registry with a store go to the store first, and then to memory. Each replaces exactly the record that it
+// was made from; where the caller doesn't care which that was, it is made again from the newer one.
+
+// tries is how often a change is made again because another process changed the same record.
+const tries = 20
+
+// apply makes changes in the store and returns their version. If the outcome is not known, it looks.
+func (k *kept) apply(ctx context.Context, ops ...store.Op) (uint64, error) {
+	if err := k.open(); err != nil {
+		return 0, err
+	}
+	version, err := k.store.Apply(ctx, ops...)
+	if !errors.Is(err, store.ErrUnknownOutcome) || ctx.Err() != nil {
+		return version, err
+	}
+	for _, op := range ops {
+		record, readErr := k.store.Get(ctx, op.Key)
+		switch {
+		case op.Kind == store.Delete && errors.Is(readErr, store.ErrNotFound):
+		case readErr != nil || op.Kind == store.Delete || !bytes.Equal(record.Value, op.Value):
+			return 0, err
+		default:
+			version = record.Version
+		}
+	}
+	return version, nil
+}
+
+// get returns the record of an entry and its version. The error wraps backend.ErrKeyNotFound if there is none.
+func (k *kept) get(ctx context.Context, ref namespace.Ref) (*entryRecord, uint64, error) {
+	key := entryKey(ref)
+	record, err := k.store.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, 0, errAbsent
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	var e entryRecord
+	return &e, record.Version, decode(key, record.Value, &e)
+}
+
+// change replaces an entry's record by what fn makes of it, as often as it takes. fn reports whether there is anything to
+// change.
+func (k *kept) change(ctx context.Context, ref namespace.Ref, fn func(*entryRecord, uint64) (bool, error)) (*relocation, error) {
+	for n := 0; ; n++ {
+		record, version, err := k.get(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		changed, err := fn(record, version)
+		if err != nil {
+			return nil, err
+		}
+		if changed {
+			version, err = k.apply(ctx, store.Op{Key: entryKey(ref), Value: encode(record), Expect: store.Expect(version)})
+		}
+		switch {
+		case err == nil:
+			return k.install(ref, record, version)
+		case !errors.Is(err, store.ErrConflict) || n == tries:
+			return nil, err
+		}
+	}
+}
+
+// create is Registry.Create.
+func (k *kept) create(ctx context.Context, in Entry) error {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return fmt.Errorf("no randomness for a UUID: %w: %w", backend.ErrUnavailable, err)
+	}
+	record, err := newRecord(&in, id)
+	if err != nil {
+		return err
+	}
+	version, err := k.apply(ctx, store.Op{Key: entryKey(in.Ref), Value: encode(record), Expect: store.Absent})
+	if errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("an entry of that name: %w: %w", backend.ErrKeyExists, err)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = k.install(in.Ref, record, version)
+	return err
+}
+
+// update is Registry.Update; next is the state that in describes.
+func (k *kept) update(ctx context.Context, e *entry, in Entry, next *state) error {
+	if st := e.state.Load(); !st.is(deleted) && !st.sameLocation(next) {
+		if err := e.probe(ctx, st, next); err != nil {
+			return err
+		}
+	}
+	move, err := k.change(ctx, in.Ref, func(record *entryRecord, version uint64) (bool, error) {
+		if record.UUID != e.id {
+			return false, errAbsent
+		}
+		if in.Version != 0 && in.Version != version {
+			return false, &store.ConflictError{Key: entryKey(in.Ref), Expect: store.Expect(in.Version), Version: version}
+		}
+		changed, err := newRecord(&in, e.id)
+		if err != nil {
+			return false, err
+		}
+		changed.Grants = record.Grants
+		if changed.Pin == "" {
+			changed.Pin = record.Pin
+		}
+		*record = *changed
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	// The watch may have been faster, and be about to move the key; whoever waits here waits for that.
+	if st := e.state.Load(); move == nil && st.key != nil && !st.sameLocation(next) {
+		move = &relocation{e, next, 0}
+	}
+	if move != nil && move.try(ctx) != nil && move.version != 0 { // although it was opened there a moment ago
+		k.background(func() { move.insist(k) })
+	}
+	return nil
+}
+
+// probe opens the key at the place that next says, and compares it with the pin.
+func (e *entry) probe(ctx context.Context, now, next *state) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	found := fetch(ctx, func(ctx context.Context) (backend.Key, error) { return next.backend.Open(ctx, next.params) })
+	if now.pin == nil && now.key == nil && next.pin == nil && errors.Is(found.err, backend.ErrKeyNotFound) && next.is(allowGenerate) {
+		return nil
+	}
+	if found.err != nil {
+		return found.err
+	}
+	want := next.pin
+	if want == nil {
+		want = now.pin
+		if now.key != nil && now.pin == nil && found.bound.pin != nil {
+			return fmt.Errorf("the entry has a symmetric key, but the new one has a public key: %w", backend.ErrKeyChanged)
+		}
+	}
+	return matches(want, found.bound.pin)
+}
+
+// delete is Registry.Delete.
+func (k *kept) delete(ctx context.Context, e *entry) error {
+	ref := e.ref()
+	for n := 0; ; n++ {
+		record, version, err := k.get(ctx, ref)
+		if err != nil {
+			return err
+		}
+		if record.UUID != e.id {
+			return errAbsent
+		}
+		if paths := k.granted(ref.Namespace, record.Grants); len(paths) > 0 {
+			return errGranted(paths)
+		}
+		version, err = k.apply(ctx, store.Op{Kind: store.Delete, Key: entryKey(ref), Expect: store.Expect(version)})
+		switch {
+		case err == nil:
+			k.removed(entryKey(ref), version)
+			return nil
+		case !errors.Is(err, store.ErrConflict) || n == tries:
+			return err
+		}
+	}
+}
+
+// granted returns the paths of the mounts among ids. Ids of mounts that are gone are left over if a process was stopped
+// while it unmounted.
+func (k *kept) granted(ns namespace.Path, ids []string) []string {
+	s := k.registry.space(ns)
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var paths []string
+	for path, m := range s.mounts {
+		if slices.Contains(ids, m.id) {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// mount is Registry.Mount.
+func (k *kept) mount(ctx context.Context, ns namespace.Path, id, path string, allowed []string) (*Mount, error) {
+	refs := make([]namespace.Ref, len(allowed))
+	for i, nameOrUUID := range allowed {
+		e := k.resolve(ns, nameOrUUID)
+		if e == nil {
+			return nil, fail("mount", namespace.Ref{Namespace: ns, Name: nameOrUUID}, "", errAbsent)
+		}
+		refs[i] = e.ref()
+	}
+	key := recordKey(mountsPrefix, ns, path)
+	version, err := k.apply(ctx, store.Op{Key: key, Value: encode(mountRecord{recordFormat, id}), Expect: store.Absent})
+	if errors.Is(err, store.ErrConflict) {
+		err = fmt.Errorf("%w: %w", errPathTaken(path), err)
+	}
+	if err != nil {
+		return nil, fail("mount", namespace.Ref{Namespace: ns}, "", err)
+	}
+	err = k.installMount(ns, path, id, version)
+	for _, ref := range refs {
+		if err == nil {
+			err = k.setGrant(ctx, ref, id, true)
+		}
+	}
+	if err != nil { // nothing is to be left of it
+		if version, undo := k.apply(context.WithoutCancel(ctx), store.Op{Kind: store.Delete, Key: key, Expect: store.Expect(version)}); undo == nil {
+			k.removed(key, version)
+		}
+		return nil, fail("mount", namespace.Ref{Namespace: ns}, "", err)
+	}
+	return k.registry.OpenMount(ns, path)
+}
+
+func (k *kept) resolve(ns namespace.Path, nameOrUUID string) *entry {
+	s := k.registry.space(ns)
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.resolve(nameOrUUID)
+}
+
+// setGrant is Registry.Grant and Registry.Revoke.
+func (k *kept) setGrant(ctx context.Context, ref namespace.Ref, mount string, granted bool) error {
+	_, err := k.change(ctx, ref, func(record *entryRecord, _ uint64) (bool, error) {
+		if slices.Contains(record.Grants, mount) == granted {
+			return false, nil
+		}
+		if granted {
+			record.Grants = append(record.Grants, mount)
+		} else {
+			record.Grants = slices.DeleteFunc(record.Grants, func(id string) bool { return id == mount })
+		}
+		return true, nil
+	})
+	return err
+}
+
+// rename is Registry.Rename.
+func (k *kept) rename(ctx context.Context, m *Mount, path string) error {
+	s := m.space
+	s.mu.Lock()
+	from, version, closed := m.Path(), m.version, m.closed.Load()
+	s.mu.Unlock()
+	if closed {
+		return errUnmounted
+	}
+	if from == path {
+		return nil
+	}
+	old, key := recordKey(mountsPrefix, s.path, from), recordKey(mountsPrefix, s.path, path)
+	version, err := k.apply(ctx,
+		store.Op{Kind: store.Delete, Key: old, Expect: store.Expect(version)},
+		store.Op{Key: key, Value: encode(mountRecord{recordFormat, m.id}), Expect: store.Absent})
+	var conflict *store.ConflictError
+	if errors.As(err, &conflict) && conflict.Key == key {
+		return fmt.Errorf("%w: %w", errPathTaken(path), err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := k.installMount(s.path, strings.Clone(path), m.id, version); err != nil {
+		return err
+	}
+	k.removed(old, version)
+	return nil
+}
+
+// unmount is Registry.Unmount. The mount's grants are taken out of the entries afterwards: without the mount they mean nothing.
+func (k *kept) unmount(ctx context.Context, m *Mount) error {
+	s := m.space
+	s.mu.Lock()
+	path, closed := m.Path(), m.closed.Load()
+	var refs []namespace.Ref
+	for seat := range m.seats.all {
+		if seat.granted.Load() {
+			refs = append(refs, seat.entry.ref())
+		}
+	}
+	s.mu.Unlock()
+	if closed {
+		return nil
+	}
+	key := recordKey(mountsPrefix, s.path, path)
+	version, err := k.apply(ctx, store.Op{Kind: store.Delete, Key: key, Expect: store.Any})
+	if err != nil {
+		return err
+	}
+	k.removed(key, version)
+	for _, ref := range refs {
+		if err := k.setGrant(ctx, ref, m.id, false); err != nil && !errors.Is(err, backend.ErrKeyNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// pinning returns call, and after it what pins the entry to the key in the store, so that all processes have the same pin
+// before any of them uses the key. Where replace is set, the key takes the place of the one that was pinned.
+func (e *entry) pinning(replace bool, call callFunc) callFunc {
+	if e.kept == nil {
+		return call
+	}
+	k := e.space.registry.kept
+	return func(ctx context.Context) (backend.Key, error) {
+		key, err := call(ctx)
+		if err != nil || isNil(key) || key.Public() == nil {
+			return key, err
+		}
+		pin, err := backend.Fingerprint(key.Public())
+		if err != nil {
+			return nil, err
+		}
+		if st := e.state.Load(); st.pin != nil && *st.pin == pin {
+			return key, nil
+		}
+		_, err = k.change(ctx, e.ref(), func(record *entryRecord, _ uint64) (bool, error) {
+			switch hash := hex.EncodeToString(pin[:]); {
+			case record.UUID != e.id:
+				return false, errDeleted
+			case record.Pin == hash:
+				return false, nil
+			case record.Pin != "" && !replace:
+				return false, fmt.Errorf("the public key has SHA-256 %s, the pin is %s: %w", hash, record.Pin, backend.ErrKeyChanged)
+			default:
+				record.Pin = hash
+				return true, nil
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		return key, nil
+	}
+}
