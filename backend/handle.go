@@ -183,8 +183,10 @@ func contain[Req, T any](ctx context.Context, req Req, fn func(context.Context, 
 // (ErrUnavailable); a cancelled context is the caller's own doing. cause is the driver's error or nil.
 func contextError(ctx context.Context, h *Handle, cause error) error {
 	err := ctx.Err()
-	if errors.Is(cause, context.Cause(ctx)) && (errors.Is(cause, ErrUnavailable) || errors.Is(err, context.Canceled)) {
-		return fmt.Errorf("backend: key %q: %w", h.cfg.ID, cause) // the driver has explained it, with all that it knows
+	// A driver that knows why ctx ended has explained it, with all else that it knows; unless it blames the key manager for a
+	// caller who left.
+	if errors.Is(cause, context.Cause(ctx)) && errors.Is(cause, ErrUnavailable) == errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("backend: key %q: %w", h.cfg.ID, cause)
 	}
 	switch {
 	case errors.Is(context.Cause(ctx), errCallTimeout):

@@ -162,6 +162,9 @@ func (c *Connection) explain(ctx context.Context, call Call, attempts int, last 
 		if last == nil || errors.Is(last.Err, ctx.Err()) {
 			return fmt.Errorf("%s: %w", begin, ended)
 		}
+		if errors.Is(ended, context.Canceled) {
+			return fmt.Errorf("%s: %w; before that: %v", begin, ended, last.Err) // the caller left, whatever the service did
+		}
 		return fmt.Errorf("%s: %w; before that: %w", begin, ended, last.Err)
 	case last != nil && last.Err == circuitbreaker.ErrOpen:
 		cause := last.Err

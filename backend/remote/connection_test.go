@@ -240,8 +240,9 @@ func TestCancelledWait(t *testing.T) {
 				assert.ErrorIs(t, err, why)
 				assert.Equal(t, 20*time.Millisecond, time.Since(began))
 				if name == "before a retry" {
-					assert.ErrorIs(t, err, errBusy)
+					assert.ErrorContains(t, err, errBusy.Error())
 				}
+				assert.NotErrorIs(t, err, backend.ErrUnavailable)
 			})
 		})
 	}
