@@ -70,7 +70,7 @@ func TestManyCallers(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	assert.GreaterOrEqual(t, time.Since(began), time.Second*(callers-1)/rate)
+	assert.Greater(t, time.Since(began), time.Second*callers/rate/2, "unpaced it takes a tenth of that")
 	assert.Equal(t, callers, srv.Log.Count("Sign"))
 	assert.Zero(t, b.Retries())
 }
