@@ -299,7 +299,7 @@ func (k *kept) rename(ctx context.Context, m *Mount, path string) error {
 func (k *kept) unmount(ctx context.Context, m *Mount) error {
 	s := m.space
 	s.mu.Lock()
-	path, closed := m.Path(), m.closed.Load()
+	path, version, closed := m.Path(), m.version, m.closed.Load()
 	var refs []namespace.Ref
 	for seat := range m.seats.all {
 		if seat.granted.Load() {
@@ -311,7 +311,8 @@ func (k *kept) unmount(ctx context.Context, m *Mount) error {
 		return nil
 	}
 	key := recordKey(mountsPrefix, s.path, path)
-	version, err := k.apply(ctx, store.Op{Kind: store.Delete, Key: key, Expect: store.Any})
+	// Another process may have moved the mount just now: then this is not its record any more, and the caller must know.
+	version, err := k.apply(ctx, store.Op{Kind: store.Delete, Key: key, Expect: store.Expect(version)})
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,8 @@ func (r *Registry) OpenMount(ns namespace.Path, path string) (*Mount, error) {
 }
 
 // Unmount removes the mount and its grants. Handles that were given out through it stop at once. Unmounting again does
-// nothing. The error wraps backend.ErrInvalidParams if m is nil or of another registry, or is that of the store.
+// nothing. The error wraps backend.ErrInvalidParams if m is nil or of another registry, or is that of the store:
+// store.ErrConflict if another process has just moved or removed the mount.
 func (r *Registry) Unmount(ctx context.Context, m *Mount) error {
 	if err := r.own("unmount", m); err != nil {
 		return err
