@@ -187,6 +187,12 @@ var faults = map[string]struct {
 			return page
 		}}
 	}, []string{"ListOrder", "ListPages", "ListBytes"}, false},
+	"pages have what nobody wrote": {func() broken {
+		return broken{list: func(page store.Page) store.Page {
+			page.Records = append(page.Records, store.Record{Key: "s/zz/nobody", Value: []byte("x"), Version: 1})
+			return page
+		}}
+	}, nil, true},
 	"pages repeat": {func() broken {
 		return broken{list: func(page store.Page) store.Page {
 			if len(page.Records) > 1 {
