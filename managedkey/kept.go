@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/managedkey/store"
-	"github.com/managedkeys/managedkeys/namespace"
 )
 
 // Options are the options of [Open]. The zero value is fine, and so is nil.
@@ -67,12 +65,18 @@ func Open(ctx context.Context, st store.Store, conns []Connection, opts *Options
 		return nil, fmt.Errorf("managedkey: open: %w", err)
 	}
 	r.kept = k
-	revision, err := k.load(ctx)
+	k.ctx, k.cancel = context.WithCancel(context.Background())
+	first := make(chan error, 1)
+	k.running.Go(func() { k.follow(first) })
+	select {
+	case err = <-first:
+	case <-ctx.Done():
+		err = ended(ctx)
+	}
 	if err != nil {
+		r.Close()
 		return nil, fmt.Errorf("managedkey: open: %w", err)
 	}
-	k.ctx, k.cancel = context.WithCancel(context.Background())
-	k.running.Go(func() { k.follow(revision) })
 	return r, nil
 }
 
@@ -111,12 +115,42 @@ func (k *kept) open() error {
 	return nil
 }
 
-// load makes the registry what the store has, and returns the revision from which to follow changes.
-func (k *kept) load(ctx context.Context) (uint64, error) {
-	records, revision, err := store.Load(ctx, k.store, registryPrefix)
-	if err != nil {
-		return 0, err
+// follow keeps the registry what the store has until it is closed, and tells first how reading it for the first time went.
+func (k *kept) follow(first chan<- error) {
+	loaded := false
+	load := func(records []store.Record, revision uint64) error {
+		err := k.load(records, revision, loaded)
+		if !loaded && err == nil {
+			loaded = true
+			first <- nil
+		}
+		return err
 	}
+	change := func(event store.Event) error {
+		k.event(event)
+		return nil
+	}
+	for k.ctx.Err() == nil {
+		err := store.Follow(k.ctx, k.store, registryPrefix, load, change)
+		switch {
+		case !loaded:
+			first <- err
+			return
+		case errors.Is(err, store.ErrClosed): // there is nothing to follow any more
+			return
+		case k.ctx.Err() == nil:
+			k.log.Warn("managedkey: following the store", "error", err)
+		}
+		select {
+		case <-k.ctx.Done():
+		case <-time.After(patience):
+		}
+	}
+}
+
+// load makes the registry what the store has, as of a revision. A record that can't be read is an error, unless again is
+// set: a registry that is in use goes on without it.
+func (k *kept) load(records []store.Record, revision uint64, again bool) error {
 	there := make(map[string]bool, len(records))
 	for _, record := range records {
 		there[record.Key] = true
@@ -124,15 +158,22 @@ func (k *kept) load(ctx context.Context) (uint64, error) {
 	// Mounts first, so that entries find those that they are granted to.
 	for _, prefix := range []string{mountsPrefix, entriesPrefix} {
 		for _, record := range records {
-			if strings.HasPrefix(record.Key, prefix) {
-				if err := k.put(record); err != nil {
-					return 0, err
-				}
+			if !strings.HasPrefix(record.Key, prefix) {
+				continue
+			}
+			if err := k.put(record); err != nil && !again {
+				return err
+			} else if err != nil {
+				k.unreadable(record.Key, err)
 			}
 		}
 	}
 	k.forgetBut(there, revision)
-	return revision, nil
+	return nil
+}
+
+func (k *kept) unreadable(key string, err error) {
+	k.log.Error("managedkey: a record that another process wrote", "key", key, "error", err)
 }
 
 // forgetBut removes what is in memory and not in the store any more, as it was at a revision.
@@ -167,42 +208,12 @@ func (k *kept) forgetBut(there map[string]bool, revision uint64) {
 // patience is how long the watch waits before it reads everything again after a failure.
 const patience = time.Second
 
-// follow applies the changes after a revision until the registry is closed.
-func (k *kept) follow(revision uint64) {
-	for k.ctx.Err() == nil {
-		for event, err := range k.store.Watch(k.ctx, registryPrefix, revision) {
-			if errors.Is(err, store.ErrClosed) {
-				return // there is nothing to follow any more
-			}
-			if err != nil {
-				if k.ctx.Err() == nil {
-					k.log.Warn("managedkey: following the store", "error", err)
-				}
-				break
-			}
-			k.event(event)
-			revision = event.Revision
-		}
-		// Whatever it was, all that is in the store is read again.
-		select {
-		case <-k.ctx.Done():
-			return
-		case <-time.After(patience):
-		}
-		if again, err := k.load(k.ctx); err == nil {
-			revision = again
-		} else if k.ctx.Err() == nil {
-			k.log.Warn("managedkey: reading the store again", "error", err)
-		}
-	}
-}
-
 // event applies one commit. What is new comes first, so that a mount which moves is not taken for one that goes.
 func (k *kept) event(event store.Event) {
 	for _, change := range event.Changes {
 		if !change.Deleted {
 			if err := k.put(change.Record); err != nil {
-				k.log.Error("managedkey: a record that another process wrote", "key", change.Key, "error", err)
+				k.unreadable(change.Key, err)
 			}
 		}
 	}
@@ -217,238 +228,5 @@ func (k *kept) event(event store.Event) {
 		if revision <= event.Revision {
 			delete(k.gone, key)
 		}
-	}
-}
-
-// put makes memory what a record says, unless it knows a newer one.
-func (k *kept) put(record store.Record) error {
-	if strings.HasPrefix(record.Key, mountsPrefix) {
-		ns, path, err := parseKey(mountsPrefix, record.Key)
-		if err != nil {
-			return err
-		}
-		var m mountRecord
-		if err := decode(record.Key, record.Value, &m); err != nil {
-			return err
-		}
-		return k.installMount(ns, path, m.ID, record.Version)
-	}
-	ns, name, err := parseKey(entriesPrefix, record.Key)
-	if err != nil {
-		return err
-	}
-	ref := namespace.Ref{Namespace: ns, Name: name}
-	var e entryRecord
-	if err := decode(record.Key, record.Value, &e); err != nil {
-		return err
-	}
-	move, err := k.install(ref, &e, record.Version)
-	if move != nil {
-		k.background(func() { move.insist(k) })
-	}
-	return err
-}
-
-// remove takes out of memory what a record stood for that was deleted at a revision.
-func (k *kept) remove(key string, revision uint64) {
-	if ns, path, err := parseKey(mountsPrefix, key); err == nil {
-		if s := k.registry.space(ns); s != nil {
-			s.mu.Lock()
-			if m := s.mounts[path]; m != nil && m.version <= revision {
-				m.shut()
-			}
-			s.mu.Unlock()
-			s.sweep()
-		}
-		return
-	}
-	ns, name, err := parseKey(entriesPrefix, key)
-	if err != nil {
-		return
-	}
-	if s := k.registry.space(ns); s != nil {
-		s.mu.Lock()
-		if e := s.byName(name); e != nil && e.kept.version <= revision {
-			e.drop()
-		}
-		s.mu.Unlock()
-		s.sweep()
-	}
-}
-
-// removed is remove for what this process deleted itself: the watch may still bring what was there before.
-func (k *kept) removed(key string, revision uint64) {
-	k.mu.Lock()
-	k.gone[key] = revision
-	k.mu.Unlock()
-	k.remove(key, revision)
-}
-
-// outdated reports whether this process has deleted a record since that version.
-func (k *kept) outdated(key string, version uint64) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.gone[key] >= version
-}
-
-// install makes an entry what its record says, unless memory knows a newer one. It returns what remains to be done, if the
-// entry's open key has to move to another place, or nil.
-func (k *kept) install(ref namespace.Ref, record *entryRecord, version uint64) (*relocation, error) {
-	in, err := record.entry(ref, k.conns)
-	if err != nil {
-		return nil, err
-	}
-	next, err := newState(in)
-	if err != nil {
-		return nil, fmt.Errorf("the record of %s: %w", ref, err)
-	}
-	if k.outdated(entryKey(ref), version) {
-		return nil, nil
-	}
-	s := k.registry.lockSpace(ref.Namespace)
-	defer s.mu.Unlock()
-	e := s.byName(ref.Name)
-	if e != nil && e.kept.version >= version {
-		return nil, nil
-	}
-	if e != nil && e.id != record.UUID {
-		e.drop()
-		e = nil
-	}
-	var move *relocation
-	if e == nil {
-		e = s.add(ref.Name, record.UUID, next)
-		e.kept = new(keptEntry)
-	} else if e.accept(next) {
-		move = &relocation{e, next, version}
-	}
-	e.kept.version, e.kept.connection, e.kept.grants = version, record.Connection, record.Grants
-	for _, m := range s.mounts {
-		m.follow(e)
-	}
-	return move, nil
-}
-
-// accept makes next the entry's state; space.mu is held. It reports whether the entry's open key must first be opened at its
-// new place: then the policy alone is next's, and the key stays where it is.
-func (e *entry) accept(next *state) (moves bool) {
-	now := e.state.Load()
-	same := now.sameLocation(next)
-	switch other := next.pin != nil && now.pin != nil && *next.pin != *now.pin; {
-	case other: // another key, on purpose
-		fresh := *next
-		fresh.version = now.version + 1
-		e.state.Store(&fresh)
-	case same:
-		kept := *next
-		kept.version, kept.key, kept.bound = now.version, now.key, now.bound
-		if kept.pin == nil {
-			kept.pin = now.pin
-		}
-		e.state.Store(&kept)
-	case now.key == nil:
-		fresh := *next
-		fresh.version = now.version + 1
-		if fresh.pin == nil {
-			fresh.pin = now.pin
-		}
-		e.state.Store(&fresh)
-	default:
-		policy := *now
-		policy.usages, policy.bits = next.usages, next.bits
-		e.state.Store(&policy)
-		return true
-	}
-	return false
-}
-
-// relocation is the move of an entry's open key to another place, which version of the record asks for.
-type relocation struct {
-	entry   *entry
-	next    *state
-	version uint64 // 0 for a move that another relocation insists on
-}
-
-// try opens the key at its new place and has the entry's handles go on there.
-func (m *relocation) try(ctx context.Context) error {
-	next := *m.next
-	return m.entry.update(ctx, &next, true)
-}
-
-// current reports whether nothing else was asked for since.
-func (m *relocation) current() bool {
-	s := m.entry.space
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !m.entry.state.Load().is(deleted) && m.entry.kept.version == m.version
-}
-
-// insist tries until it has worked, something else is asked for, or the registry is closed. Until then the key is used where
-// it was.
-func (m *relocation) insist(k *kept) {
-	pause := patience
-	for m.current() && k.ctx.Err() == nil {
-		err := m.try(k.ctx)
-		if err == nil || errors.Is(err, errDeleted) || errors.Is(err, errAbsent) {
-			return
-		}
-		k.log.Warn("managedkey: a key could not be opened at its new place", "key", m.entry.ref().String(), "error", err)
-		select {
-		case <-k.ctx.Done():
-		case <-time.After(pause):
-			pause = min(2*pause, time.Minute)
-		}
-	}
-}
-
-// installMount makes a mount what its record says, unless memory knows a newer one.
-func (k *kept) installMount(ns namespace.Path, path, id string, version uint64) error {
-	if err := validateMountPath(path); err != nil {
-		return fmt.Errorf("the record of mount %q: %w: %w", path, err, store.ErrCorrupt)
-	}
-	if k.outdated(recordKey(mountsPrefix, ns, path), version) {
-		return nil
-	}
-	s := k.registry.lockSpace(ns)
-	defer s.mu.Unlock()
-	if at := s.mounts[path]; at != nil {
-		if at.version >= version {
-			return nil
-		}
-		if at.id == id {
-			at.version = version
-			return nil
-		}
-		at.shut()
-	}
-	for old, m := range s.mounts {
-		if m.id != id {
-			continue
-		}
-		if m.version < version {
-			delete(s.mounts, old)
-			s.mounts[path] = m
-			m.path.Store(&path)
-			m.version = version
-		}
-		return nil
-	}
-	m, err := s.mount(id, path, nil)
-	if err != nil {
-		return err
-	}
-	m.version = version
-	for e := range s.names.all {
-		m.follow(e)
-	}
-	return nil
-}
-
-// follow makes the mount's grant for an entry what the entry's record says; space.mu is held.
-func (m *Mount) follow(e *entry) {
-	if slices.Contains(e.kept.grants, m.id) {
-		m.sit(e).granted.Store(true)
-	} else if s := m.seat(e); s != nil {
-		s.granted.Store(false)
 	}
 }
