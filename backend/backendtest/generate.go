@@ -30,6 +30,7 @@ func checkGenerate(c *checker) {
 		c.sub(spec.Name, func(c *checker) {
 			key := checkGenerated(c, g, spec)
 			checkExisting(c, g, spec, key)
+			checkRotate(c, g, spec, key)
 			checkReplace(c, g, spec, key)
 		})
 	}

@@ -95,7 +95,7 @@ type memory struct {
 }
 
 var (
-	_ backend.Generator = (*memory)(nil)
+	_ backend.Rotator   = (*memory)(nil)
 	_ backend.Importer  = (*memory)(nil)
 	_ backend.Lister    = (*memory)(nil)
 	_ backend.Pinger    = (*memory)(nil)
@@ -199,6 +199,32 @@ func (m *memory) Generate(ctx context.Context, p backend.Params, opts *backend.G
 		replace = true
 	}
 	return m.generate(own, replace)
+}
+
+// Rotate makes the key under the next name; the faults make it in the place of the old one, give that back, or give back
+// parameters that open it.
+func (m *memory) Rotate(ctx context.Context, p backend.Params, version int) (backend.Key, backend.Params, error) {
+	own, err := backend.ParamsAs[params](p)
+	if err != nil {
+		return nil, nil, err
+	}
+	next := own
+	if next.Label, err = backend.VersionName(own.Label, version, 64); err != nil {
+		return nil, nil, err
+	}
+	switch m.fault {
+	case "rotate-replaces":
+		key, err := m.Generate(ctx, own, &backend.GenerateOptions{Replace: true})
+		return key, own, err
+	case "rotate-keeps-old":
+		key, err := m.Open(ctx, own)
+		return key, own, err
+	}
+	key, err := m.Generate(ctx, next, &backend.GenerateOptions{Replace: m.is("rotate-overwrites")})
+	if m.is("rotate-wrong-params") {
+		next = own
+	}
+	return key, next, err
 }
 
 // race holds the first call until there is a second one, so that both have seen that there is no key.
