@@ -60,7 +60,7 @@ func (k *kept) get(ctx context.Context, ref namespace.Ref) (*entryRecord, uint64
 
 // change replaces an entry's record by what fn makes of it, as often as it takes. fn reports whether there is anything to
 // change.
-func (k *kept) change(ctx context.Context, ref namespace.Ref, fn func(*entryRecord, uint64) (bool, error)) (*relocation, error) {
+func (k *kept) change(ctx context.Context, ref namespace.Ref, fn func(*entryRecord, uint64) (bool, error)) ([]*relocation, error) {
 	for n := 0; ; n++ {
 		record, version, err := k.get(ctx, ref)
 		if err != nil {
@@ -68,6 +68,10 @@ func (k *kept) change(ctx context.Context, ref namespace.Ref, fn func(*entryReco
 		}
 		changed, err := fn(record, version)
 		if err != nil {
+			if errors.Is(err, store.ErrConflict) { // who tries again is to know what this was about
+				moves, _ := k.install(ref, record, version)
+				k.insist(moves)
+			}
 			return nil, err
 		}
 		if changed {
@@ -103,25 +107,31 @@ func (k *kept) create(ctx context.Context, in Entry) error {
 	return err
 }
 
-// update is Registry.Update; next is the state that in describes.
-func (k *kept) update(ctx context.Context, e *entry, in Entry, next *state) error {
+// update is Registry.Update; next is the state that in describes, and older what has to move of the older versions.
+func (k *kept) update(ctx context.Context, e *entry, in Entry, next *state, older []*relocation) error {
 	if st := e.state.Load(); !st.is(deleted) && !st.sameLocation(next) {
 		if err := e.probe(ctx, st, next); err != nil {
 			return err
 		}
 	}
-	move, err := k.change(ctx, in.Ref, func(record *entryRecord, version uint64) (bool, error) {
+	moves, err := k.change(ctx, in.Ref, func(record *entryRecord, version uint64) (bool, error) {
 		if record.UUID != e.id {
 			return false, errAbsent
 		}
 		if in.Version != 0 && in.Version != version {
 			return false, &store.ConflictError{Key: entryKey(in.Ref), Expect: store.Expect(in.Version), Version: version}
 		}
+		if record.KeyVersion != in.KeyVersion || len(record.Older) != len(in.Older) {
+			return false, errRotated
+		}
 		changed, err := newRecord(&in, e.id)
 		if err != nil {
 			return false, err
 		}
 		changed.Grants = record.Grants
+		for i := range changed.Older {
+			changed.Older[i].Pin = record.Older[i].Pin
+		}
 		if changed.Pin == "" {
 			changed.Pin = record.Pin
 		}
@@ -131,12 +141,16 @@ func (k *kept) update(ctx context.Context, e *entry, in Entry, next *state) erro
 	if err != nil {
 		return err
 	}
-	// The watch may have been faster, and be about to move the key; whoever waits here waits for that.
-	if st := e.state.Load(); move == nil && st.key != nil && !st.sameLocation(next) {
-		move = &relocation{e, next, 0}
+	if len(moves) == 0 { // the watch may have been faster, and be about to move the keys: whoever waits here waits for that
+		moves = append(older, &relocation{entry: e, next: next})
 	}
-	if move != nil && move.try(ctx) != nil && move.version != 0 { // although it was opened there a moment ago
-		k.background(func() { move.insist(k) })
+	for _, move := range moves {
+		if st := move.entry.state.Load(); st.key == nil || st.sameLocation(move.next) {
+			continue
+		}
+		if move.try(ctx) != nil && move.version != 0 { // although it was opened there a moment ago
+			k.background(func() { move.insist(k) })
+		}
 	}
 	return nil
 }
@@ -331,7 +345,7 @@ func (e *entry) pinning(replace bool, call callFunc) callFunc {
 	if e.kept == nil {
 		return call
 	}
-	k := e.space.registry.kept
+	k, number := e.space.registry.kept, e.number()
 	return func(ctx context.Context) (backend.Key, error) {
 		key, err := call(ctx)
 		if err != nil || isNil(key) || key.Public() == nil {
@@ -345,15 +359,17 @@ func (e *entry) pinning(replace bool, call callFunc) callFunc {
 			return key, nil
 		}
 		_, err = k.change(ctx, e.ref(), func(record *entryRecord, _ uint64) (bool, error) {
-			switch hash := hex.EncodeToString(pin[:]); {
-			case record.UUID != e.id:
+			switch at, hash := record.pin(int(number)), hex.EncodeToString(pin[:]); {
+			case record.UUID != e.id || at == nil:
 				return false, errDeleted
-			case record.Pin == hash:
+			case replace && record.KeyVersion != int(number):
+				return false, errRotated
+			case *at == hash:
 				return false, nil
-			case record.Pin != "" && !replace:
-				return false, fmt.Errorf("the public key has SHA-256 %s, the pin is %s: %w", hash, record.Pin, backend.ErrKeyChanged)
+			case *at != "" && !replace:
+				return false, fmt.Errorf("the public key has SHA-256 %s, the pin is %s: %w", hash, *at, backend.ErrKeyChanged)
 			default:
-				record.Pin = hash
+				*at = hash
 				return true, nil
 			}
 		})

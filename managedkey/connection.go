@@ -72,29 +72,29 @@ func (c Connection) admits(ns namespace.Path) bool {
 	return c.Namespaces == nil || slices.ContainsFunc(c.Namespaces, func(p namespace.Path) bool { return p.Contains(ns) })
 }
 
-// complete fills in which connection an entry uses and its backend, whichever of the two is given.
-func (c connections) complete(in *Entry) error {
-	if in.Connection == "" && !isNil(in.Backend) {
+// complete fills in which connection of the namespace is meant and its backend, whichever of the two is given.
+func (c connections) complete(ns namespace.Path, connection *string, b *backend.Backend) error {
+	if *connection == "" && !isNil(*b) {
 		for _, name := range slices.Sorted(maps.Keys(c)) {
-			if at := c[name]; sameBackend(at.Backend, in.Backend) && at.admits(in.Ref.Namespace) {
-				in.Connection = name
+			if at := c[name]; sameBackend(at.Backend, *b) && at.admits(ns) {
+				*connection = name
 				return nil
 			}
 		}
 		return fmt.Errorf("field Backend is of no connection of this registry that the namespace may use; they are %s: %w", c.names(), backend.ErrInvalidParams)
 	}
-	at, ok := c[in.Connection]
+	at, ok := c[*connection]
 	switch {
-	case in.Connection == "":
+	case *connection == "":
 		return fmt.Errorf("fields Connection and Backend are empty; one is required: %w", backend.ErrInvalidParams)
 	case !ok:
-		return fmt.Errorf("field Connection is %.40q; the registry has %s: %w", in.Connection, c.names(), backend.ErrInvalidParams)
-	case !at.admits(in.Ref.Namespace):
-		return fmt.Errorf("connection %q may not be used in this namespace: %w", in.Connection, backend.ErrNotPermitted)
-	case !isNil(in.Backend) && !sameBackend(at.Backend, in.Backend):
-		return fmt.Errorf("field Backend is not that of connection %q; leave one of them out: %w", in.Connection, backend.ErrInvalidParams)
+		return fmt.Errorf("field Connection is %.40q; the registry has %s: %w", *connection, c.names(), backend.ErrInvalidParams)
+	case !at.admits(ns):
+		return fmt.Errorf("connection %q may not be used in this namespace: %w", *connection, backend.ErrNotPermitted)
+	case !isNil(*b) && !sameBackend(at.Backend, *b):
+		return fmt.Errorf("field Backend is not that of connection %q; leave one of them out: %w", *connection, backend.ErrInvalidParams)
 	}
-	in.Backend = at.Backend
+	*b = at.Backend
 	return nil
 }
 

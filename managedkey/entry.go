@@ -51,6 +51,19 @@ type Entry struct {
 	// bytes. The entry never answers for a key with another public key. If it is empty, the first open sets it.
 	// Symmetric keys have none.
 	PublicKeySHA256 []byte
+
+	// KeyVersion is the number of the key that Backend, Params and PublicKeySHA256 are about, the newest. 0 means 1, or one
+	// more than the last of Older has; for Update it means that of the entry.
+	KeyVersion int
+
+	// Older are the versions that the key had before, without gaps, the newest of them last. For Update, nil leaves them as
+	// they are, except that those which are on the connection that the newest leaves go with it.
+	Older []OlderVersion
+
+	// MinDecryptionVersion and MinEncryptionVersion are the oldest versions that may still be used, and that may make
+	// something new. Versions below the first do nothing; those below the second don't sign, encrypt, wrap or compute MACs.
+	// 0 allows all. A second one that isn't 0 is not below the first, and neither is above KeyVersion.
+	MinDecryptionVersion, MinEncryptionVersion int
 }
 
 // policyBits are the switches of an entry, and whether it is gone.
@@ -72,6 +85,7 @@ type state struct {
 	pin     *[sha256.Size]byte // nil until first opened, and for symmetric keys
 	key     backend.Key        // nil until first opened
 	bound   *binding           // what handles of key hold; nil exactly where key is
+	window  *window            // nil if all versions may be used
 	version uint32             // counts the updates of location and pin, to recognise an open that one overtook
 	usages  backend.Usage
 	bits    policyBits
@@ -81,16 +95,18 @@ var deletedState = &state{bits: deleted}
 
 func (s *state) is(b policyBits) bool { return s.bits&b != 0 }
 
-// entry is the identity of one Entry, from Create to Delete.
+// entry is the identity of one Entry, from Create to Delete. An older version of its key is an entry too, which is in no
+// index and has the same name, id and policy.
 //
-// What is immutable: name, id, space. The state is loaded by anyone and stored under space.mu; once it is deletedState
-// it stays so.
+// What is immutable: name, id, space. State and lineage are loaded by anyone and stored under space.mu; once the state is
+// deletedState it stays so.
 type entry struct {
-	name  name
-	id    uuid.UUID
-	space *space
-	state atomic.Pointer[state]
-	kept  *keptEntry // nil in a registry without a store
+	name    name
+	id      uuid.UUID
+	space   *space
+	state   atomic.Pointer[state]
+	lineage atomic.Pointer[lineage] // nil if the key has one version, number 1
+	kept    *keptEntry              // nil in a registry without a store
 }
 
 func (e *entry) ref() namespace.Ref {
@@ -110,13 +126,14 @@ func parseID(s string) (uuid.UUID, bool) {
 }
 
 // binding is what all handles of an entry share for as long as its key pair stays the same. A client that was
-// reconfigured keeps the binding; a replaced key gets another. It is immutable from when it is part of a state.
+// reconfigured keeps the binding; a replaced key gets another. All but entry is immutable from when it is part of a state.
 type binding struct {
-	entry     *entry
-	public    crypto.PublicKey   // nil if the key is symmetric
-	pin       *[sha256.Size]byte // fingerprint of public, or nil
-	kind      string             // backend type when it was made
-	id        string             // the key manager's identifier when it was made
+	entry     atomic.Pointer[entry] // stored under space.mu: an older version becomes an entry of its own
+	number    uint32                // of the version
+	public    crypto.PublicKey      // nil if the key is symmetric
+	pin       *[sha256.Size]byte    // fingerprint of public, or nil
+	kind      string                // backend type when it was made
+	id        string                // the key manager's identifier when it was made
 	algorithm string
 	handle    Key // that of the registry
 }
@@ -179,12 +196,10 @@ func newState(in *Entry) (*state, error) {
 	if s.usages == 0 {
 		s.usages = backend.UsageDefault
 	}
-	switch n := len(in.PublicKeySHA256); n {
-	case 0:
-	case sha256.Size:
-		s.pin = (*[sha256.Size]byte)(bytes.Clone(in.PublicKeySHA256))
-	default:
-		return nil, fmt.Errorf("field PublicKeySHA256 has %d bytes, want %d: %w", n, sha256.Size, backend.ErrInvalidParams)
+	s.usages |= usageNew
+	var err error
+	if s.pin, err = newPin(in.PublicKeySHA256); err != nil {
+		return nil, err
 	}
 	for _, b := range []struct {
 		set bool
@@ -200,20 +215,39 @@ func newState(in *Entry) (*state, error) {
 	return s, nil
 }
 
-// export returns the state as the Entry that it came from.
-func (e *entry) export(s *state) Entry {
+// newPin returns a pin from its bytes, nil if there are none.
+func newPin(b []byte) (*[sha256.Size]byte, error) {
+	switch len(b) {
+	case 0:
+		return nil, nil
+	case sha256.Size:
+		return (*[sha256.Size]byte)(bytes.Clone(b)), nil
+	}
+	return nil, fmt.Errorf("field PublicKeySHA256 has %d bytes, want %d: %w", len(b), sha256.Size, backend.ErrInvalidParams)
+}
+
+// pinBytes is the inverse of newPin.
+func pinBytes(pin *[sha256.Size]byte) []byte {
+	if pin == nil {
+		return nil
+	}
+	return bytes.Clone(pin[:])
+}
+
+// export returns the entry as the Entry that it came from; space.mu is held.
+func (e *entry) export() Entry {
+	s := e.state.Load()
 	out := Entry{
-		Ref: e.ref(), UUID: e.id.String(), Backend: s.backend, Params: s.params, Usages: s.usages,
+		Ref: e.ref(), UUID: e.id.String(), Backend: s.backend, Params: s.params, Usages: s.usages &^ usageNew,
 		AllowGenerateKey: s.is(allowGenerate), AllowReplaceKey: s.is(allowReplace),
 		AllowStoreKey: s.is(allowStore), AnyMount: s.is(anyMount),
+		PublicKeySHA256: pinBytes(s.pin), KeyVersion: int(e.number()), Older: e.lineage.Load().export(),
 	}
-	if s.pin != nil {
-		out.PublicKeySHA256 = bytes.Clone(s.pin[:])
+	if s.window != nil {
+		out.MinDecryptionVersion, out.MinEncryptionVersion = int(s.window.decryption), int(s.window.encryption)
 	}
 	if e.kept != nil {
-		e.space.mu.Lock()
 		out.Connection, out.Version = e.kept.connection, e.kept.version
-		e.space.mu.Unlock()
 	}
 	return out
 }

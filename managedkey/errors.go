@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/namespace"
 )
 
@@ -63,6 +64,9 @@ func ended(ctx context.Context) error {
 var (
 	// errDeleted is what handles of a deleted entry answer.
 	errDeleted = fmt.Errorf("the entry was deleted: %w", backend.ErrKeyNotFound)
+
+	// errRotated is what an operation answers that meant the newest version, if another one is the newest now.
+	errRotated = fmt.Errorf("the entry was rotated meanwhile: %w", store.ErrConflict)
 
 	// errAbsent is the same for every name that a namespace doesn't have, whether other namespaces have it or not.
 	errAbsent = fmt.Errorf("no such entry in this namespace: %w", backend.ErrKeyNotFound)

@@ -22,20 +22,21 @@ import (
 // missing is the permission to replace; backend.ErrUnsupported if the backend can't generate; backend.ErrKeyNotFound
 // if there is no such entry; or what the backend returned.
 func (r *Registry) Generate(ctx context.Context, ref namespace.Ref) (*Key, error) {
-	return r.make(ctx, "generate", ref, func(st *state) (callFunc, error) {
+	return r.make(ctx, "generate", ref, func(e *entry, st *state) (callFunc, commitFunc, error) {
 		if !st.is(allowGenerate) {
-			return nil, fmt.Errorf("the entry has allow_generate_key off: %w", backend.ErrNotPermitted)
+			return nil, nil, fmt.Errorf("the entry has allow_generate_key off: %w", backend.ErrNotPermitted)
 		}
 		generator, ok := st.backend.(backend.Generator)
 		if !ok {
-			return nil, fmt.Errorf("the backend can't generate keys: %w", backend.ErrUnsupported)
+			return nil, nil, fmt.Errorf("the backend can't generate keys: %w", backend.ErrUnsupported)
 		}
 		if st.pin != nil && !st.is(allowReplace) {
-			return nil, errPinned(st)
+			return nil, nil, errPinned(st)
 		}
-		return func(ctx context.Context) (backend.Key, error) {
+		call := func(ctx context.Context) (backend.Key, error) {
 			return generator.Generate(ctx, st.params, &backend.GenerateOptions{Replace: st.is(allowReplace)})
-		}, nil
+		}
+		return e.pinning(true, call), e.replacing(st), nil
 	})
 }
 
@@ -48,20 +49,21 @@ func (r *Registry) Import(ctx context.Context, ref namespace.Ref, material any) 
 		err := fmt.Errorf("material is nil; it takes a private key or bytes: %w", backend.ErrInvalidParams)
 		return nil, fail("import", ref, "", err)
 	}
-	return r.make(ctx, "import", ref, func(st *state) (callFunc, error) {
+	return r.make(ctx, "import", ref, func(e *entry, st *state) (callFunc, commitFunc, error) {
 		if !st.is(allowStore) {
-			return nil, fmt.Errorf("the entry has allow_store_key off: %w", backend.ErrNotPermitted)
+			return nil, nil, fmt.Errorf("the entry has allow_store_key off: %w", backend.ErrNotPermitted)
 		}
 		importer, ok := st.backend.(backend.Importer)
 		if !ok {
-			return nil, fmt.Errorf("the backend can't import keys: %w", backend.ErrUnsupported)
+			return nil, nil, fmt.Errorf("the backend can't import keys: %w", backend.ErrUnsupported)
 		}
 		if st.pin != nil && !st.is(allowReplace) && !pinned(st, material) {
-			return nil, errPinned(st)
+			return nil, nil, errPinned(st)
 		}
-		return func(ctx context.Context) (backend.Key, error) {
+		call := func(ctx context.Context) (backend.Key, error) {
 			return importer.Import(ctx, st.params, material, &backend.ImportOptions{Replace: st.is(allowReplace)})
-		}, nil
+		}
+		return e.pinning(true, call), e.replacing(st), nil
 	})
 }
 
@@ -91,9 +93,14 @@ func pinned(st *state, material any) (same bool) {
 	return err == nil && pin == *st.pin
 }
 
-// make has a key made by what plan returns for the entry's state, and makes it the entry's key.
-func (r *Registry) make(ctx context.Context, op string, ref namespace.Ref,
-	plan func(*state) (callFunc, error)) (*Key, error) {
+// commitFunc makes what a call brought home the entry's, under space.mu, and returns the state after that.
+type commitFunc = func(found) (*state, error)
+
+// planFunc says how a key is to be made for an entry whose state is st; space.mu is held.
+type planFunc = func(e *entry, st *state) (callFunc, commitFunc, error)
+
+// make has a key made as plan says.
+func (r *Registry) make(ctx context.Context, op string, ref namespace.Ref, plan planFunc) (*Key, error) {
 	e, err := r.lookup(op, ref)
 	if err != nil {
 		return nil, err
@@ -105,7 +112,7 @@ func (r *Registry) make(ctx context.Context, op string, ref namespace.Ref,
 	return &st.bound.handle, nil
 }
 
-func (e *entry) make(ctx context.Context, plan func(*state) (callFunc, error)) (*state, error) {
+func (e *entry) make(ctx context.Context, plan planFunc) (*state, error) {
 	for {
 		if ctx.Err() != nil {
 			return nil, ended(ctx)
@@ -118,14 +125,13 @@ func (e *entry) make(ctx context.Context, plan func(*state) (callFunc, error)) (
 		}
 		mine := e.free()
 		if mine {
-			call, err := plan(st)
+			call, commit, err := plan(e, st)
 			if err != nil {
 				e.space.mu.Unlock()
 				return nil, err
 			}
 			callCtx, cancel := detached(ctx, makeTimeout)
-			e.start(callCtx, cancel, making, e.pinning(true, call),
-				func(_ *flight, result found) (*state, error) { return e.replace(st, result) })
+			e.start(callCtx, cancel, making, call, func(_ *flight, result found) (*state, error) { return commit(result) })
 		}
 		f := e.flight()
 		e.space.mu.Unlock()
@@ -142,19 +148,24 @@ func (e *entry) make(ctx context.Context, plan func(*state) (callFunc, error)) (
 	}
 }
 
-// replace makes the key that was made for st the entry's key; space.mu is held.
-func (e *entry) replace(st *state, result found) (*state, error) {
-	now := e.state.Load()
-	switch {
-	case now.is(deleted):
-		return nil, errDeleted
-	case errors.Is(result.err, backend.ErrKeyExists) && !st.is(allowReplace):
-		return nil, errReplace(result.err)
-	case result.err != nil:
-		return nil, result.err
+// replacing makes the key that was made for st the entry's key, in the place of the one that it had.
+func (e *entry) replacing(st *state) commitFunc {
+	number := e.number()
+	return func(result found) (*state, error) {
+		now := e.state.Load()
+		switch {
+		case now.is(deleted):
+			return nil, errDeleted
+		case errors.Is(result.err, backend.ErrKeyExists) && !st.is(allowReplace):
+			return nil, errReplace(result.err)
+		case result.err != nil:
+			return nil, result.err
+		case e.number() != number:
+			return nil, errRotated
+		}
+		next := *now
+		e.bind(&next, now, result)
+		e.state.Store(&next)
+		return &next, nil
 	}
-	next := *now
-	e.bind(&next, now, result)
-	e.state.Store(&next)
-	return &next, nil
 }

@@ -34,10 +34,8 @@ func (k *kept) put(record store.Record) error {
 	if err := decode(record.Key, record.Value, &e); err != nil {
 		return err
 	}
-	move, err := k.install(ref, &e, record.Version)
-	if move != nil {
-		k.background(func() { move.insist(k) })
-	}
+	moves, err := k.install(ref, &e, record.Version)
+	k.insist(moves)
 	return err
 }
 
@@ -83,14 +81,18 @@ func (k *kept) outdated(key string, version uint64) bool {
 	return k.gone[key] >= version
 }
 
-// install makes an entry what its record says, unless memory knows a newer one. It returns what remains to be done, if the
-// entry's open key has to move to another place, or nil.
-func (k *kept) install(ref namespace.Ref, record *entryRecord, version uint64) (*relocation, error) {
+// install makes an entry what its record says, unless memory knows a newer one. It returns what remains to be done, where
+// keys that are open have to move to another place.
+func (k *kept) install(ref namespace.Ref, record *entryRecord, version uint64) ([]*relocation, error) {
 	in, err := record.entry(ref, k.conns)
 	if err != nil {
 		return nil, err
 	}
 	next, err := newState(in)
+	if err != nil {
+		return nil, fmt.Errorf("the record of %s: %w", ref, err)
+	}
+	first, past, err := newLineage(in, next)
 	if err != nil {
 		return nil, fmt.Errorf("the record of %s: %w", ref, err)
 	}
@@ -103,55 +105,78 @@ func (k *kept) install(ref namespace.Ref, record *entryRecord, version uint64) (
 	if e != nil && e.kept.version >= version {
 		return nil, nil
 	}
-	if e != nil && e.id != record.UUID {
+	if e != nil && (e.id != record.UUID || e.number() < first || int(e.number()) > in.KeyVersion) {
 		e.drop()
 		e = nil
 	}
-	var move *relocation
+	var moves []*relocation
 	if e == nil {
 		e = s.add(ref.Name, record.UUID, next)
 		e.kept = new(keptEntry)
-	} else if e.accept(next) {
-		move = &relocation{e, next, version}
+		e.inherit(first, past, in)
+	} else {
+		moves = e.catchUp(in, next, first, past)
 	}
 	e.kept.version, e.kept.connection, e.kept.grants = version, record.Connection, record.Grants
 	for _, m := range s.mounts {
 		m.follow(e)
 	}
-	return move, nil
+	for _, move := range moves {
+		move.version = version
+	}
+	return moves, nil
+}
+
+// catchUp makes the entry's versions those of in, whose newest is next and whose older ones are past, from first on;
+// space.mu is held. It returns which open keys have to be moved.
+func (e *entry) catchUp(in *Entry, next *state, first uint32, past []*state) (moves []*relocation) {
+	for int(e.number()) < in.KeyVersion {
+		i := int(e.number() - first) // of the version that becomes an older one
+		newest := *next
+		if i+1 < len(past) {
+			newest.backend, newest.params, newest.pin = past[i+1].backend, past[i+1].params, past[i+1].pin
+		}
+		e.succeed(&newest, past[i].params, in.Older[i].Connection)
+	}
+	e.trim(first)
+	if e.accept(next) {
+		moves = append(moves, &relocation{entry: e, next: next})
+	}
+	if len(past) == 0 {
+		return moves
+	}
+	l := &lineage{first, slices.Clone(e.lineage.Load().older)}
+	for i := range l.older {
+		o := &l.older[i]
+		o.connection = in.Older[i].Connection
+		if o.entry.accept(past[i]) {
+			moves = append(moves, &relocation{entry: o.entry, next: past[i]})
+		}
+	}
+	e.lineage.Store(l)
+	return moves
 }
 
 // accept makes next the entry's state; space.mu is held. It reports whether the entry's open key must first be opened at its
 // new place: then the policy alone is next's, and the key stays where it is.
 func (e *entry) accept(next *state) (moves bool) {
-	now := e.state.Load()
-	same := now.sameLocation(next)
-	switch other := next.pin != nil && now.pin != nil && *next.pin != *now.pin; {
-	case other: // another key, on purpose
-		fresh := *next
-		fresh.version = now.version + 1
-		e.state.Store(&fresh)
-	case same:
-		kept := *next
-		kept.version, kept.key, kept.bound = now.version, now.key, now.bound
-		if kept.pin == nil {
-			kept.pin = now.pin
-		}
-		e.state.Store(&kept)
-	case now.key == nil:
-		fresh := *next
-		fresh.version = now.version + 1
-		if fresh.pin == nil {
-			fresh.pin = now.pin
-		}
-		e.state.Store(&fresh)
-	default:
-		policy := *now
-		policy.usages, policy.bits = next.usages, next.bits
-		e.state.Store(&policy)
-		return true
+	now, fresh := e.state.Load(), *next
+	other := next.pin != nil && now.pin != nil && *next.pin != *now.pin // another key, on purpose
+	if fresh.pin == nil {
+		fresh.pin = now.pin
 	}
-	return false
+	switch {
+	case !other && now.sameLocation(next):
+		fresh.version, fresh.key, fresh.bound = now.version, now.key, now.bound
+	case other || now.key == nil:
+		fresh.version = now.version + 1
+	default:
+		fresh = *now
+		fresh.keepPolicy(next)
+		moves = true
+	}
+	e.put(&fresh)
+	return moves
 }
 
 // relocation is the move of an entry's open key to another place, which version of the record asks for.
@@ -173,6 +198,13 @@ func (m *relocation) current() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !m.entry.state.Load().is(deleted) && m.entry.kept.version == m.version
+}
+
+// insist makes the moves in the background.
+func (k *kept) insist(moves []*relocation) {
+	for _, move := range moves {
+		k.background(func() { move.insist(k) })
+	}
 }
 
 // insist tries until it has worked, something else is asked for, or the registry is closed. Until then the key is used where

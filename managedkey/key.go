@@ -22,6 +22,8 @@ import (
 //	backend.ErrNotPermitted the usage is not allowed, or the mount has no grant (any more), or was closed
 //	backend.ErrUnsupported  the key can't do this
 //
+// A handle keeps its key when the entry is rotated: it is then one to an older version.
+//
 // A Key is made by [Registry.Key] or [Mount.Key] and shared by all who ask for the same key. All methods are safe for
 // concurrent use.
 type Key struct {
@@ -46,14 +48,27 @@ func (k *Key) context() context.Context {
 }
 
 // Ref returns the name of the entry.
-func (k *Key) Ref() namespace.Ref { return k.bound.entry.ref() }
+func (k *Key) Ref() namespace.Ref { return k.bound.entry.Load().ref() }
 
 // UUID returns the id of the entry.
-func (k *Key) UUID() string { return k.bound.entry.id.String() }
+func (k *Key) UUID() string { return k.bound.entry.Load().id.String() }
+
+// Version returns the number of the key's version, from 1. It stays the same for as long as the handle lives.
+func (k *Key) Version() int { return int(k.bound.number) }
+
+// state returns the state that has the handle's key, or that of an entry that has it no longer.
+func (b *binding) state() *state {
+	for {
+		e := b.entry.Load()
+		if st := e.state.Load(); st.bound == b || b.entry.Load() == e {
+			return st
+		}
+	}
+}
 
 // current returns the entry's state if the handle is still valid, and otherwise nil.
 func (k *Key) current() *state {
-	st := k.bound.entry.state.Load()
+	st := k.bound.state()
 	if st.bound != k.bound || k.seat != nil && !k.seat.admits(st) {
 		return nil
 	}
@@ -62,7 +77,7 @@ func (k *Key) current() *state {
 
 // BackendType returns the type of the backend that the key is in, such as "pkcs11".
 func (k *Key) BackendType() string {
-	if st := k.bound.entry.state.Load(); st.bound == k.bound {
+	if st := k.bound.state(); st.bound == k.bound {
 		return st.backend.Type()
 	}
 	return k.bound.kind
@@ -70,7 +85,7 @@ func (k *Key) BackendType() string {
 
 // ID returns the key manager's own identifier of the key, for people and logs.
 func (k *Key) ID() string {
-	if st := k.bound.entry.state.Load(); st.bound == k.bound {
+	if st := k.bound.state(); st.bound == k.bound {
 		return st.key.ID()
 	}
 	return k.bound.id
@@ -98,7 +113,7 @@ func (k *Key) Capabilities() backend.Capabilities {
 // Grant and state are two words of memory. That the state is still the same after the grant was read proves that there
 // was a moment in which both held.
 func (k *Key) use(op string, usage backend.Usage) (backend.Key, error) {
-	e := k.bound.entry
+	e := k.bound.entry.Load()
 	for st := e.state.Load(); st.bound == k.bound && st.usages.Has(usage) && (k.seat == nil || k.seat.admits(st)); {
 		again := e.state.Load()
 		if again == st {
@@ -120,9 +135,9 @@ func (k *Key) Permits(usages backend.Usage) error {
 // deny says why the handle may not be used. It looks again under the lock, where grant and state belong together: if
 // permissions were moved from the one to the other meanwhile, there may be no reason.
 func (k *Key) deny(op string, usage backend.Usage) (backend.Key, error) {
-	s := k.bound.entry.space
+	s := k.bound.entry.Load().space
 	s.mu.Lock()
-	st := k.bound.entry.state.Load()
+	st := k.bound.entry.Load().state.Load()
 	var err error
 	switch {
 	case st.is(deleted):
@@ -133,8 +148,10 @@ func (k *Key) deny(op string, usage backend.Usage) (backend.Key, error) {
 		err = k.seat.mount.errNotGranted()
 	case st.bound != k.bound:
 		err = fmt.Errorf("the entry has another key than when this handle was made: %w", backend.ErrKeyChanged)
+	case !st.usages.Has(usage) && st.window.reason(k.bound.number) != "":
+		err = fmt.Errorf("usage %s is not allowed: %s: %w", usage&^usageNew, st.window.reason(k.bound.number), backend.ErrNotPermitted)
 	case !st.usages.Has(usage):
-		err = fmt.Errorf("usage %s is not allowed; the entry allows %s: %w", usage, st.usages, backend.ErrNotPermitted)
+		err = fmt.Errorf("usage %s is not allowed; the entry allows %s: %w", usage&^usageNew, st.usages&^usageNew, backend.ErrNotPermitted)
 	}
 	s.mu.Unlock()
 	if err != nil {

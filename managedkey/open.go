@@ -269,5 +269,6 @@ func (e *entry) bind(next, old *state, result found) {
 		return
 	}
 	next.bound = result.bound
-	next.bound.entry, next.bound.kind = e, next.backend.Type()
+	next.bound.entry.Store(e)
+	next.bound.number, next.bound.kind = e.number(), next.backend.Type()
 }

@@ -477,7 +477,7 @@ func (w *world) checkState(t *rapid.T) {
 			}
 			names = append(names, name)
 			want := w.entry(m)
-			if want.UUID = m.uuid; m.keyID != "" {
+			if want.UUID, want.KeyVersion = m.uuid, 1; m.keyID != "" {
 				want.PublicKeySHA256 = fakeKey{m.keyID}.pin(t)
 			}
 			if !bytes.Equal(got.PublicKeySHA256, want.PublicKeySHA256) || fmt.Sprint(got) != fmt.Sprint(want) {

@@ -67,6 +67,31 @@ type entryRecord struct {
 	AnyMount   bool            `json:"any_mount,omitempty"`
 	Pin        string          `json:"public_key_sha256,omitempty"` // hexadecimal
 	Grants     []string        `json:"grants,omitempty"`
+	KeyVersion int             `json:"key_version"`
+	Older      []olderRecord   `json:"older,omitempty"`
+	MinDecrypt int             `json:"min_decryption_version,omitempty"`
+	MinEncrypt int             `json:"min_encryption_version,omitempty"`
+}
+
+// olderRecord is an older version of an entry's key, in its record.
+type olderRecord struct {
+	Version    int             `json:"version"`
+	Connection string          `json:"connection"`
+	Params     json.RawMessage `json:"params"`
+	Pin        string          `json:"public_key_sha256,omitempty"`
+}
+
+// pin returns where the pin of a version stands, or nil if the entry has no such version.
+func (r *entryRecord) pin(version int) *string {
+	if version == r.KeyVersion {
+		return &r.Pin
+	}
+	for i := range r.Older {
+		if r.Older[i].Version == version {
+			return &r.Older[i].Pin
+		}
+	}
+	return nil
 }
 
 // mountRecord is a mount in a store.
@@ -85,11 +110,20 @@ func newRecord(in *Entry, id uuid.UUID) (*entryRecord, error) {
 	if usages == 0 {
 		usages = backend.UsageDefault
 	}
-	return &entryRecord{
+	out := &entryRecord{
 		Format: recordFormat, UUID: id, Type: in.Backend.Type(), Connection: in.Connection, Params: params, Usages: usages,
 		Generate: in.AllowGenerateKey, Replace: in.AllowReplaceKey, Store: in.AllowStoreKey, AnyMount: in.AnyMount,
-		Pin: hex.EncodeToString(in.PublicKeySHA256),
-	}, nil
+		Pin:        hex.EncodeToString(in.PublicKeySHA256),
+		KeyVersion: in.KeyVersion, MinDecrypt: in.MinDecryptionVersion, MinEncrypt: in.MinEncryptionVersion,
+	}
+	for _, v := range in.Older {
+		params, err := backend.EncodeParams(v.Params)
+		if err != nil {
+			return nil, err
+		}
+		out.Older = append(out.Older, olderRecord{v.Version, v.Connection, params, hex.EncodeToString(v.PublicKeySHA256)})
+	}
+	return out, nil
 }
 
 // encode returns the record in JSON.
@@ -131,19 +165,39 @@ func (r *entryRecord) entry(ref namespace.Ref, conns connections) (*Entry, error
 	out := &Entry{
 		Ref: ref, UUID: r.UUID.String(), Connection: r.Connection, Usages: r.Usages,
 		AllowGenerateKey: r.Generate, AllowReplaceKey: r.Replace, AllowStoreKey: r.Store, AnyMount: r.AnyMount,
+		KeyVersion: r.KeyVersion, MinDecryptionVersion: r.MinDecrypt, MinEncryptionVersion: r.MinEncrypt,
 	}
+	newest := olderRecord{r.KeyVersion, r.Connection, r.Params, r.Pin}
+	at, err := newest.version(ref, r.Type, conns)
+	if err != nil {
+		return nil, err
+	}
+	out.Backend, out.Params, out.PublicKeySHA256 = at.Backend, at.Params, at.PublicKeySHA256
+	for _, o := range r.Older {
+		v, err := o.version(ref, r.Type, conns)
+		if err != nil {
+			return nil, err
+		}
+		out.Older = append(out.Older, v)
+	}
+	return out, nil
+}
+
+// version returns the version that the record is of.
+func (r *olderRecord) version(ref namespace.Ref, kind string, conns connections) (OlderVersion, error) {
+	out := OlderVersion{Version: r.Version, Connection: r.Connection}
 	var err error
 	if out.PublicKeySHA256, err = hex.DecodeString(r.Pin); err != nil {
-		return nil, fmt.Errorf("the pin in the record of %s can't be read: %w", ref, store.ErrCorrupt)
+		return out, fmt.Errorf("the pin in the record of %s can't be read: %w", ref, store.ErrCorrupt)
 	}
 	at, ok := conns[r.Connection]
-	if !ok || at.Backend.Type() != r.Type || !at.admits(ref.Namespace) {
-		out.Backend, out.Params = absentBackend{r.Type, r.Connection}, rawParams{r.Type, r.Params}
+	if !ok || at.Backend.Type() != kind || !at.admits(ref.Namespace) {
+		out.Backend, out.Params = absentBackend{kind, r.Connection}, rawParams{kind, r.Params}
 		return out, nil
 	}
 	out.Backend = at.Backend
 	if out.Params, err = at.Backend.(backend.ParamsDecoder).DecodeParams(r.Params); err != nil {
-		return nil, fmt.Errorf("the parameters in the record of %s: %w", ref, err)
+		return out, fmt.Errorf("the parameters in the record of %s: %w", ref, err)
 	}
 	return out, nil
 }

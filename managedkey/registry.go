@@ -139,6 +139,10 @@ func (r *Registry) Create(ctx context.Context, in Entry) error {
 	if err != nil {
 		return fail("create", in.Ref, "", err)
 	}
+	first, past, err := newLineage(&in, st)
+	if err != nil {
+		return fail("create", in.Ref, in.Backend.Type(), err)
+	}
 	if r.kept != nil {
 		if err := r.kept.create(ctx, in); err != nil {
 			return fail("create", in.Ref, in.Backend.Type(), err)
@@ -155,20 +159,34 @@ func (r *Registry) Create(ctx context.Context, in Entry) error {
 	if s.byName(in.Ref.Name) != nil {
 		return fail("create", in.Ref, in.Backend.Type(), fmt.Errorf("an entry of that name: %w", backend.ErrKeyExists))
 	}
-	s.add(in.Ref.Name, id, st)
+	s.add(in.Ref.Name, id, st).inherit(first, past, &in)
 	return nil
 }
 
 // newState returns the state that in describes, and fills in what a registry with a store knows of it.
 func (r *Registry) newState(in *Entry) (*state, error) {
-	if r.kept != nil {
-		if err := r.kept.conns.complete(in); err != nil {
-			return nil, err
+	if err := r.complete(in.Ref.Namespace, &in.Connection, &in.Backend); err != nil {
+		return nil, err
+	}
+	in.Older = slices.Clone(in.Older)
+	for i := range in.Older {
+		o := &in.Older[i]
+		if err := r.complete(in.Ref.Namespace, &o.Connection, &o.Backend); err != nil {
+			return nil, fmt.Errorf("field Older, version %d: %w", o.Version, err)
 		}
-	} else if in.Connection != "" {
-		return nil, fmt.Errorf("field Connection is %.40q; a registry without a store has none: %w", in.Connection, backend.ErrInvalidParams)
 	}
 	return newState(in)
+}
+
+// complete fills in which connection is meant, in a registry that has some.
+func (r *Registry) complete(ns namespace.Path, connection *string, b *backend.Backend) error {
+	if r.kept != nil {
+		return r.kept.conns.complete(ns, connection, b)
+	}
+	if *connection != "" {
+		return fmt.Errorf("field Connection is %.40q; a registry without a store has none: %w", *connection, backend.ErrInvalidParams)
+	}
+	return nil
 }
 
 // add makes an entry, of whose name there is none; mu is held.
@@ -242,6 +260,7 @@ func (e *entry) drop() {
 	s.names.remove(e, s.registry.hash(e.name.String()))
 	s.ids.remove(e, hashID(&e.id))
 	e.state.Store(deletedState)
+	e.trim(e.number())
 }
 
 // kind returns the type of the entry's backend, or "" if the entry was deleted.
@@ -259,11 +278,12 @@ func (r *Registry) Entry(ref namespace.Ref) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	st := e.state.Load()
-	if st.is(deleted) {
+	e.space.mu.Lock()
+	defer e.space.mu.Unlock()
+	if e.state.Load().is(deleted) {
 		return Entry{}, fail("read", ref, "", errAbsent)
 	}
-	return e.export(st), nil
+	return e.export(), nil
 }
 
 // List returns the names of the entries of exactly this namespace, sorted; nil if there are none. It takes time in

@@ -88,7 +88,7 @@ func TestCreateAndRead(t *testing.T) {
 	if again.PublicKeySHA256[1] == got.PublicKeySHA256[1] {
 		t.Error("the registry gave out its own pin")
 	}
-	in.UUID, in.PublicKeySHA256 = again.UUID, again.PublicKeySHA256
+	in.UUID, in.PublicKeySHA256, in.KeyVersion = again.UUID, again.PublicKeySHA256, 1
 	if fmt.Sprint(again) != fmt.Sprint(in) {
 		t.Errorf("got %v, want %v", again, in)
 	}

@@ -27,9 +27,9 @@ func (k *Key) Open(ctx context.Context, ciphertext, additionalData []byte) ([]by
 	return k.decrypted("decrypt", plaintext, err)
 }
 
-// ComputeMAC is as backend.MAC has it. It needs the usage mac.
+// ComputeMAC is as backend.MAC has it. It needs the usage mac, of a version that may make something new.
 func (k *Key) ComputeMAC(ctx context.Context, alg backend.MACAlgorithm, message []byte) ([]byte, error) {
-	key, err := need[backend.MAC](k, "mac", backend.UsageMAC)
+	key, err := need[backend.MAC](k, "mac", backend.UsageMAC|usageNew)
 	if err != nil {
 		return nil, err
 	}

@@ -40,10 +40,17 @@ func (r *Registry) Update(ctx context.Context, in Entry) error {
 		return fail("update", in.Ref, in.Backend.Type(), fmt.Errorf("field UUID is %.40q, that of the entry is %q: %w",
 			in.UUID, e.id, backend.ErrInvalidParams))
 	}
-	if r.kept != nil {
-		err = r.kept.update(ctx, e, in, next)
-	} else {
-		err = e.update(ctx, next, false)
+	older, err := e.plan(ctx, &in, next)
+	switch {
+	case err != nil:
+	case r.kept != nil:
+		err = r.kept.update(ctx, e, in, next, older)
+	default:
+		if err = e.update(ctx, next, false); err == nil {
+			for _, move := range older { // each was opened there a moment ago
+				err = errors.Join(err, move.try(ctx))
+			}
+		}
 	}
 	if err != nil {
 		return fail("update", in.Ref, in.Backend.Type(), err)
@@ -64,11 +71,11 @@ func (e *entry) update(ctx context.Context, next *state, policyStays bool) error
 			return errAbsent
 		}
 		if policyStays {
-			next.usages, next.bits = now.usages, now.bits
+			next.keepPolicy(now)
 		}
 		if now.sameLocation(next) && (next.pin == nil || now.pin != nil && *now.pin == *next.pin) {
 			next.version, next.pin, next.key, next.bound = now.version, now.pin, now.key, now.bound
-			e.state.Store(next)
+			e.put(next)
 			e.space.mu.Unlock()
 			return nil
 		}
@@ -79,7 +86,7 @@ func (e *entry) update(ctx context.Context, next *state, policyStays bool) error
 				func(ctx context.Context) (backend.Key, error) { return next.backend.Open(ctx, next.params) },
 				func(f *flight, result found) (*state, error) {
 					if now := e.state.Load(); policyStays && !now.is(deleted) {
-						next.usages, next.bits = now.usages, now.bits
+						next.keepPolicy(now)
 					}
 					return e.move(f, next, result)
 				})
@@ -94,6 +101,71 @@ func (e *entry) update(ctx context.Context, next *state, policyStays bool) error
 		}
 	}
 }
+
+// plan checks what in, an update that makes next the newest state, says of the versions, and fills in what it leaves open. It
+// opens the older versions that have to move at their new places, to see whether they are there.
+func (e *entry) plan(ctx context.Context, in *Entry, next *state) (moves []*relocation, err error) {
+	e.space.mu.Lock()
+	moves, err = e.planMoves(in, next)
+	e.space.mu.Unlock()
+	for _, move := range moves {
+		if err = move.entry.probe(ctx, move.entry.state.Load(), move.next); err != nil {
+			return nil, fmt.Errorf("field Older, version %d: %w", move.entry.number(), err)
+		}
+	}
+	return moves, err
+}
+
+// planMoves is plan without the probes; space.mu is held.
+func (e *entry) planMoves(in *Entry, next *state) (moves []*relocation, err error) {
+	now := e.state.Load()
+	switch {
+	case now.is(deleted):
+		return nil, errAbsent
+	case now.backend.Type() != next.backend.Type():
+		return nil, fmt.Errorf("field Backend is %q; an entry keeps its type, %q: %w", next.backend.Type(), now.backend.Type(), backend.ErrInvalidParams)
+	case in.KeyVersion != 0 && in.KeyVersion != int(e.number()):
+		return nil, fmt.Errorf("field KeyVersion is %d, that of the entry is %d: %w", in.KeyVersion, e.number(), errRotated)
+	}
+	in.KeyVersion = int(e.number())
+	if next.window, err = newWindow(in, e.number()); err != nil {
+		return nil, err
+	}
+	past := e.lineage.Load().export()
+	switch {
+	case in.Older == nil:
+		in.Older = past
+		for i := range past {
+			if o := &in.Older[i]; sameBackend(o.Backend, now.backend) && (e.kept == nil || o.Connection == e.kept.connection) {
+				o.Backend, o.Connection = next.backend, in.Connection
+			}
+		}
+	case len(in.Older) != len(past):
+		return nil, fmt.Errorf("field Older has %d versions, the entry %d; Trim takes some away: %w", len(in.Older), len(past), backend.ErrInvalidParams)
+	}
+	if _, err := firstVersion(in); err != nil {
+		return nil, err
+	}
+	for i := range in.Older {
+		moved, err := newOlder(in, &in.Older[i])
+		if err != nil {
+			return nil, err
+		}
+		o := e.lineage.Load().older[i].entry
+		st := o.state.Load()
+		if moved.pin != nil && (st.pin == nil || *moved.pin != *st.pin) {
+			return nil, fmt.Errorf("field Older, version %d: PublicKeySHA256 is %x; an older version keeps its key: %w", in.Older[i].Version, *moved.pin, backend.ErrKeyChanged)
+		}
+		moved.pin = st.pin
+		if !st.sameLocation(moved) {
+			moves = append(moves, &relocation{entry: o, next: moved})
+		}
+	}
+	return moves, nil
+}
+
+// keepPolicy gives s the policy of now.
+func (s *state) keepPolicy(now *state) { s.usages, s.bits, s.window = now.usages, now.bits, now.window }
 
 // bounded returns a context that ends with ctx, and at the latest after openTimeout if ctx has no deadline.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -126,7 +198,7 @@ func (e *entry) move(f *flight, next *state, result found) (*state, error) {
 	next.version = now.version + 1
 	fresh := now.key == nil && now.pin == nil && next.pin == nil
 	if fresh && errors.Is(result.err, backend.ErrKeyNotFound) && next.is(allowGenerate) {
-		e.state.Store(next)
+		e.put(next)
 		return next, nil
 	}
 	if result.err != nil {
@@ -142,6 +214,6 @@ func (e *entry) move(f *flight, next *state, result found) (*state, error) {
 		return nil, err
 	}
 	e.bind(next, now, result)
-	e.state.Store(next)
+	e.put(next)
 	return next, nil
 }
