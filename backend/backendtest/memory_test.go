@@ -95,10 +95,10 @@ type memory struct {
 }
 
 var (
-	_ backend.Rotator   = (*memory)(nil)
-	_ backend.Importer  = (*memory)(nil)
-	_ backend.Lister    = (*memory)(nil)
-	_ backend.Pinger    = (*memory)(nil)
+	_ backend.Rotator  = (*memory)(nil)
+	_ backend.Importer = (*memory)(nil)
+	_ backend.Lister   = (*memory)(nil)
+	_ backend.Pinger   = (*memory)(nil)
 )
 
 func (m *memory) is(fault string) bool { return m.fault == fault }
