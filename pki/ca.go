@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -28,7 +29,8 @@ type CA struct {
 	pathLen int                 // CA certificates that may follow below, or -1 for any number
 }
 
-// LoadCA returns the CA whose certificate is chain[0] and whose key is the managed key of that name or UUID. Each further
+// LoadCA returns the CA whose certificate is chain[0] and whose key is the managed key of that name or UUID, in whatever
+// version: the CA goes on when the key is rotated. Each further
 // certificate of the chain is the issuer of the one before; the last may be a root or not.
 //
 // The error wraps [backend.ErrInvalidParams] and says which certificate is wrong and why: chain[0] belongs to another
@@ -38,10 +40,6 @@ type CA struct {
 func (e *Engine) LoadCA(ctx context.Context, key string, chain []*x509.Certificate) (*CA, error) {
 	if len(chain) == 0 || len(chain) > maxChain {
 		return nil, invalid("chain: got %d certificates; it takes 1 to %d", len(chain), maxChain)
-	}
-	handle, err := e.key(ctx, key)
-	if err != nil {
-		return nil, err
 	}
 	ca := &CA{engine: e, keyName: key, cert: chain[0], chain: slices.Clone(chain), pathLen: -1}
 	for i, cert := range chain {
@@ -61,10 +59,14 @@ func (e *Engine) LoadCA(ctx context.Context, key string, chain []*x509.Certifica
 			}
 		}
 	}
-	if !equalKeys(handle.Public(), chain[0].PublicKey) {
-		return nil, invalid("chain: certificate 0 (%s) has another public key than the managed key %.80q", chain[0].Subject, key)
-	}
 	if err := checkLinks(chain); err != nil {
+		return nil, err
+	}
+	_, err := e.keyOf(ctx, key, chain[0])
+	if errors.Is(err, backend.ErrKeyChanged) {
+		return nil, invalid("chain: certificate 0 (%s) has another public key than the managed key %.80q, whatever its version", chain[0].Subject, key)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return ca, nil
@@ -143,14 +145,11 @@ func (ca *CA) Chain() []*x509.Certificate { return slices.Clone(ca.chain) }
 
 // key looks up the CA's key and makes sure that it still is the certificate's.
 func (ca *CA) key(ctx context.Context) (*managedkey.Key, error) {
-	key, err := ca.engine.key(ctx, ca.keyName)
-	if err != nil {
-		return nil, err
-	}
-	if !equalKeys(key.Public(), ca.cert.PublicKey) {
+	key, err := ca.engine.keyOf(ctx, ca.keyName, ca.cert)
+	if errors.Is(err, backend.ErrKeyChanged) {
 		return nil, fmt.Errorf("pki: key %.80q is not that of the CA %s: %w", ca.keyName, ca.cert.Subject, backend.ErrKeyChanged)
 	}
-	return key, nil
+	return key, err
 }
 
 // standIn returns the CA's certificate with a throwaway's public key in the parsed fields only: crypto/x509 then takes

@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -42,10 +43,24 @@ func New(mount *managedkey.Mount, opts *Options) *Engine {
 	return e
 }
 
-// key looks up a key that signs. It is looked up for every use, which costs next to nothing, so that a grant that was
-// revoked or an entry that was replaced counts at once.
+// key looks up the newest version of a key that signs, for what has no certificate yet.
 func (e *Engine) key(ctx context.Context, name string) (*managedkey.Key, error) {
 	key, err := e.mount.Key(ctx, name)
+	return e.usable(name, key, err)
+}
+
+// keyOf looks up the version of a key that has a certificate's public key. It is looked up for every use, which costs next to
+// nothing, so that a grant that was revoked or an entry that was replaced counts at once.
+func (e *Engine) keyOf(ctx context.Context, name string, cert *x509.Certificate) (*managedkey.Key, error) {
+	key, err := e.mount.Key(ctx, name)
+	if err == nil && !equalKeys(key.Public(), cert.PublicKey) {
+		key, err = e.mount.KeyFor(ctx, name, cert.PublicKey)
+	}
+	return e.usable(name, key, err)
+}
+
+// usable returns key, unless it can't sign certificates.
+func (e *Engine) usable(name string, key *managedkey.Key, err error) (*managedkey.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pki: key %.80q: %w", name, err)
 	}

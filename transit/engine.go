@@ -41,6 +41,7 @@ type Engine struct {
 type version struct {
 	number  int
 	uuid    string           // of the managed key's entry
+	of      int              // version of the managed key
 	id      string           // of the key in its key manager
 	public  crypto.PublicKey // nil if the key is symmetric
 	caps    backend.Capabilities
@@ -84,18 +85,34 @@ func (e *Engine) CreateKey(ctx context.Context, name string, opts KeyOptions) er
 	return nil
 }
 
-// Rotate appends a version to a transit key, of which the managed key of that name or UUID is the key from now on. It
-// may be of another kind than before. Versions that exist keep theirs.
+// Rotate appends a version to a transit key, of which the newest version of the managed key of that name or UUID is the key from
+// now on. It may be of another kind than before. Versions that exist keep theirs.
+//
+// An empty managedKey means that of the latest version: if it was rotated since (see [managedkey.Registry.Rotate]) its newest
+// version is taken, and if not, the key manager makes one, which the entry must allow.
 //
 // The error wraps [backend.ErrKeyNotFound] if there is no transit key of that name, [backend.ErrInvalidParams] if the
 // latest version has this very managed key already, or what the mount returned.
 func (e *Engine) Rotate(ctx context.Context, name, managedKey string) error {
-	if _, err := e.latest("key", name); err != nil {
+	latest, err := e.latest("key", name)
+	if err != nil {
 		return err
+	}
+	own := managedKey == ""
+	if own {
+		managedKey = latest.uuid
 	}
 	next, err := e.open(ctx, managedKey)
 	if err != nil {
 		return err
+	}
+	if own && latest.same(next) {
+		if _, err := e.mount.Rotate(ctx, managedKey); err != nil {
+			return fmt.Errorf("transit: key %q: %w", name, err)
+		}
+		if next, err = e.open(ctx, managedKey); err != nil {
+			return err
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -119,7 +136,7 @@ func (e *Engine) open(ctx context.Context, managedKey string) (*version, error) 
 		return nil, fmt.Errorf("transit: managed key %.80q: %w", managedKey, err)
 	}
 	return &version{
-		uuid: handle.UUID(), id: handle.ID(), public: handle.Public(), caps: handle.Capabilities(), created: e.now(),
+		uuid: handle.UUID(), of: handle.Version(), id: handle.ID(), public: handle.Public(), caps: handle.Capabilities(), created: e.now(),
 	}, nil
 }
 
@@ -215,7 +232,7 @@ func (e *Engine) made(what, kind, name string, number int) (*version, error) {
 
 // handle looks up the managed key of v and makes sure that it still is the same key.
 func (e *Engine) handle(ctx context.Context, name string, v *version) (*managedkey.Key, error) {
-	handle, err := e.mount.Key(ctx, v.uuid)
+	handle, err := e.managed(ctx, v)
 	if err != nil {
 		return nil, fmt.Errorf("transit: key %q version %d: %w", name, v.number, err)
 	}
@@ -223,6 +240,15 @@ func (e *Engine) handle(ctx context.Context, name string, v *version) (*managedk
 		return nil, fmt.Errorf("transit: key %q version %d: managed key %s: %w", name, v.number, v.uuid, backend.ErrKeyChanged)
 	}
 	return handle, nil
+}
+
+// managed looks up the version of the managed key that v was made with. The newest one costs nothing.
+func (e *Engine) managed(ctx context.Context, v *version) (*managedkey.Key, error) {
+	handle, err := e.mount.Key(ctx, v.uuid)
+	if err != nil || handle.Version() == v.of {
+		return handle, err
+	}
+	return e.mount.KeyVersion(ctx, v.uuid, v.of)
 }
 
 // is reports whether handle is to the key that v was made with.

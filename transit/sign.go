@@ -129,7 +129,7 @@ func (e *Engine) Verify(ctx context.Context, name, signature string, r SignReque
 // verifier returns the handle that checks signatures of v under its policy. It is nil if the managed key has become
 // another one: then the public key that v was made with checks them, because what was signed stays signed.
 func (e *Engine) verifier(ctx context.Context, name string, v *version) (*managedkey.Key, error) {
-	handle, err := e.mount.Key(ctx, v.uuid)
+	handle, err := e.managed(ctx, v)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("transit: key %q version %d: %w", name, v.number, err)
