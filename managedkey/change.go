@@ -35,6 +35,7 @@ func (k *kept) apply(ctx context.Context, ops ...store.Op) (uint64, error) {
 		record, readErr := k.store.Get(ctx, op.Key)
 		switch {
 		case op.Kind == store.Delete && errors.Is(readErr, store.ErrNotFound):
+			version = max(version, uint64(op.Expect)) // what is newer than that was not deleted
 		case readErr != nil || op.Kind == store.Delete || !bytes.Equal(record.Value, op.Value):
 			return 0, err
 		default:
