@@ -112,7 +112,6 @@ func (k *kept) install(ref namespace.Ref, record *entryRecord, version uint64) (
 	var moves []*relocation
 	if e == nil {
 		e = s.add(ref.Name, record.UUID, next)
-		e.kept = new(keptEntry)
 		e.inherit(first, past, in)
 	} else {
 		moves = e.catchUp(in, next, first, past)

@@ -193,6 +193,9 @@ func (r *Registry) complete(ns namespace.Path, connection *string, b *backend.Ba
 func (s *space) add(name string, id uuid.UUID, st *state) *entry {
 	e := &entry{name: newName(name), id: id, space: s}
 	e.state.Store(st)
+	if s.registry.kept != nil { // before look-ups, which take no lock, can find it
+		e.kept = new(keptEntry)
+	}
 	s.ids.add(e, func(e *entry) uint64 { return hashID(&e.id) })
 	s.names.add(e, func(e *entry) uint64 { return s.registry.hash(e.name.String()) })
 	return e
