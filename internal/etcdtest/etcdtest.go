@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -109,20 +110,12 @@ func (c *Cluster) Start(i int) error {
 	if m.process != nil && m.process.Running() {
 		return nil
 	}
-	var peers []string
-	for _, other := range c.members {
-		peers = append(peers, other.name+"=http://"+other.peer)
-	}
 	cmd := exec.Command(c.tool, "--name", m.name, "--data-dir", filepath.Join(c.dir, m.name),
 		"--listen-client-urls", "http://"+m.client, "--advertise-client-urls", "http://"+m.client,
 		"--listen-peer-urls", "http://"+m.peer, "--initial-advertise-peer-urls", "http://"+m.peer,
-		"--initial-cluster", strings.Join(peers, ","), "--heartbeat-interval", "50", "--election-timeout", "500",
+		"--initial-cluster", c.peers(), "--heartbeat-interval", "50", "--election-timeout", "500",
 		"--log-level", "error", "--logger", "zap")
-	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "ETCD_") { // they would configure the server
-			cmd.Env = append(cmd.Env, variable)
-		}
-	}
+	cmd.Env = environment()
 	process, err := daemon.Start(cmd)
 	if err != nil {
 		return fmt.Errorf("etcdtest: %w", err)
@@ -133,6 +126,22 @@ func (c *Cluster) Start(i int) error {
 		return fmt.Errorf("etcdtest: %w", err)
 	}
 	return nil
+}
+
+// peers returns the servers as etcd's flag --initial-cluster takes them.
+func (c *Cluster) peers() string {
+	var all []string
+	for _, m := range c.members {
+		all = append(all, m.name+"=http://"+m.peer)
+	}
+	return strings.Join(all, ",")
+}
+
+// environment returns that of this process without what would configure etcd's programs.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "ETCD_") || strings.HasPrefix(v, "ETCDCTL_")
+	})
 }
 
 // Kill kills server i as a crash does. It does nothing while it does not run.

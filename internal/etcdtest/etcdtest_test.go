@@ -1,9 +1,14 @@
 package etcdtest
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -64,5 +69,43 @@ func TestStartTwice(t *testing.T) {
 	start := time.Now()
 	if err := c.Start(0); err != nil || c.members[0].process != before {
 		t.Errorf("Start of a server that runs: %v after %v", err, time.Since(start))
+	}
+}
+
+// TestSnapshot: what was in the cluster when a snapshot was saved is there after it was restored, and nothing else.
+func TestSnapshot(t *testing.T) {
+	c := Require(t, 1)
+	put := func(key string) {
+		t.Helper()
+		body := fmt.Sprintf(`{"key": %q, "value": ""}`, base64.StdEncoding.EncodeToString([]byte(key)))
+		resp, err := client.Post("http://"+c.Addr(0)+"/v3/kv/put", "application/json", strings.NewReader(body))
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatal(resp, err)
+		}
+		resp.Body.Close()
+	}
+	count := func() (n string) {
+		t.Helper()
+		resp, err := client.Post("http://"+c.Addr(0)+"/v3/kv/range", "application/json", strings.NewReader(`{"key": "AA==", "range_end": "AA=="}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var answer struct{ Count string }
+		if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+			t.Fatal(err)
+		}
+		return answer.Count
+	}
+	put("a")
+	path := filepath.Join(t.TempDir(), "snapshot")
+	c.Save(t, path)
+	put("b")
+	if n := count(); n != "2" {
+		t.Fatalf("%s keys before", n)
+	}
+	c.Restore(t, path)
+	if n := count(); n != "1" {
+		t.Errorf("%s keys after the snapshot of one was restored", n)
 	}
 }

@@ -3,10 +3,12 @@
 package postgrestest
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -210,6 +212,21 @@ func (s *Server) exec(database, sql string, args ...any) error {
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, sql, args...)
 	return err
+}
+
+// Run runs a program of the installation, such as pg_dump, as the superuser of a database, and returns what it wrote to
+// standard output. stdin may be nil.
+func (s *Server) Run(tb testing.TB, database string, stdin io.Reader, program string, args ...string) []byte {
+	tb.Helper()
+	cmd := s.command(program, args...)
+	var out, complaints bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &complaints
+	cmd.Env = append(cmd.Env, "PGHOST=127.0.0.1", "PGPORT="+strconv.Itoa(s.port), "PGUSER=postgres", "PGPASSWORD="+s.password,
+		"PGDATABASE="+database, "PGSSLMODE=disable")
+	if err := cmd.Run(); err != nil {
+		tb.Fatalf("postgrestest: %s: %v: %.1000s", program, err, complaints.Bytes())
+	}
+	return out.Bytes()
 }
 
 // Start starts the server after a [Server.Kill], and returns when it answers. It does nothing while the server runs.

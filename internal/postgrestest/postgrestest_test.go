@@ -14,6 +14,9 @@ import (
 func TestServer(t *testing.T) {
 	s := Require(t)
 	database := s.NewDatabase(t)
+	if out := s.Run(t, database, strings.NewReader("SELECT current_database()"), "psql", "-At"); string(out) != database+"\n" {
+		t.Errorf("psql wrote %q", out)
+	}
 	if other := s.NewDatabase(t); other == database {
 		t.Errorf("two databases are called %s", other)
 	}
