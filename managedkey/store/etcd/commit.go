@@ -58,7 +58,7 @@ func (s *Store) commit(ctx context.Context, batch []*engine.Tx) {
 			if a.sent != 0 {
 				err = fmt.Errorf("store/etcd: apply: %w: %w", store.ErrUnknownOutcome, err)
 			} else {
-				err = explain(context.Background(), "apply", err)
+				err = s.explain(context.Background(), "apply", err)
 			}
 			s.finish(batch, 0, err)
 			return

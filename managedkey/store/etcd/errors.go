@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -29,7 +30,7 @@ func (s *Store) bounded(ctx context.Context, op string, f func(ctx context.Conte
 	if err != nil && s.ctx.Err() != nil && ctx.Err() == nil {
 		return engine.Closed(op)
 	}
-	return explain(ctx, op, err)
+	return s.explain(ctx, op, err)
 }
 
 // code returns the gRPC code of an error of the client.
@@ -64,18 +65,22 @@ func ours(err error) bool {
 	return false
 }
 
-// explain returns err with what it means.
-func explain(ctx context.Context, op string, err error) error {
+// explain returns err with what it means, and what to look at if the cluster did not answer.
+func (s *Store) explain(ctx context.Context, op string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case ours(err):
 		return fmt.Errorf("store/etcd: %s: %w", op, err)
-	case ctx.Err() != nil:
+	case errors.Is(ctx.Err(), context.Canceled):
 		return engine.Ended(ctx, op)
+	case ctx.Err() != nil:
+		err = ctx.Err() // and not how far the client came
 	}
 	kinds := store.ErrUnavailable
 	switch code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Unknown:
+		kinds = fmt.Errorf("%w: check that a majority of the cluster at %s runs and can be reached", kinds, strings.Join(s.client.Endpoints(), ", "))
 	case codes.Unauthenticated:
 		kinds = fmt.Errorf("%w: %w", kinds, backend.ErrCredentials)
 	case codes.PermissionDenied:

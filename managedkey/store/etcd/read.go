@@ -164,7 +164,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, from uint64) iter.Seq2
 		case ctx.Err() != nil:
 			yield(store.Event{}, fmt.Errorf("store: watch: %w", ctx.Err()))
 		default:
-			yield(store.Event{}, explain(inner, "watch", err))
+			yield(store.Event{}, s.explain(inner, "watch", err))
 		}
 	}
 }

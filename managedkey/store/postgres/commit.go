@@ -52,7 +52,7 @@ func (s *Store) commit(ctx context.Context, batch []*engine.Tx) {
 		case a.sent != 0:
 			t.Finish(0, fmt.Errorf("store/postgres: apply: %w: %w", store.ErrUnknownOutcome, err))
 		default:
-			t.Finish(0, explain(context.Background(), "apply", err))
+			t.Finish(0, s.explain(context.Background(), "apply", err))
 		}
 	}
 	s.changed.Broadcast()

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,7 +80,7 @@ func (s *Store) bounded(ctx context.Context, op string, f func(ctx context.Conte
 	}
 	limited, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
-	return explain(ctx, op, f(limited))
+	return s.explain(ctx, op, f(limited))
 }
 
 // read runs f, which only reads, again if the connection was lost.
@@ -94,18 +97,34 @@ func (s *Store) read(ctx context.Context, op string, f func(ctx context.Context)
 	})
 }
 
-// explain returns err with what it means.
-func explain(ctx context.Context, op string, err error) error {
+// explain returns err with what it means, and what to look at if the server did not answer.
+func (s *Store) explain(ctx context.Context, op string, err error) error {
 	var refused *pgconn.PgError
 	switch {
 	case err == nil, errors.Is(err, pgx.ErrNoRows):
 		return err
-	case ctx.Err() != nil:
+	case errors.Is(ctx.Err(), context.Canceled):
 		return engine.Ended(ctx, op)
 	case errors.Is(err, store.ErrForeign), errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrCompacted):
 		return fmt.Errorf("store/postgres: %s: %w", op, err)
 	case errors.As(err, &refused) && strings.HasPrefix(refused.Code, classAuthorisation):
 		return fmt.Errorf("store/postgres: %s: %w: %w: %w", op, store.ErrUnavailable, backend.ErrCredentials, err)
+	case refused != nil && ctx.Err() == nil && !strings.HasPrefix(refused.Code, classIntervention):
+		return fmt.Errorf("store/postgres: %s: %w: %w", op, store.ErrUnavailable, err)
+	case ctx.Err() != nil:
+		err = ctx.Err() // and not how far the driver came
 	}
-	return fmt.Errorf("store/postgres: %s: %w: %w", op, store.ErrUnavailable, err)
+	return fmt.Errorf("store/postgres: %s: %w: check that the server at %s runs and can be reached: %w", op, store.ErrUnavailable, s.servers(), err)
+}
+
+// servers returns the addresses of the servers, for people.
+func (s *Store) servers() string {
+	cfg := s.pool.Config().ConnConfig
+	all := []string{net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port)))}
+	for _, other := range cfg.Fallbacks {
+		if addr := net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port))); !slices.Contains(all, addr) {
+			all = append(all, addr)
+		}
+	}
+	return strings.Join(all, ", ")
 }
