@@ -181,6 +181,9 @@ func unwrapRoot(ctx context.Context, key Key, w wrapping) ([]byte, error) {
 	case err == nil, errors.Is(err, backend.ErrDecryption):
 		return nil, fmt.Errorf("seal: the store was sealed with %.200q, got %q, which does not decrypt the root key: %w", describe(w.Kind, w.ID), describe(key.kind(), key.id()), ErrSealKey)
 	}
+	if errors.Is(err, backend.ErrUnavailable) {
+		return nil, fmt.Errorf("seal: the key manager of the seal key, %.200q, is away; the store can be opened when it is back: %w", describe(w.Kind, w.ID), err)
+	}
 	return nil, fmt.Errorf("seal: the seal key does not unwrap: %w", err)
 }
 
