@@ -50,7 +50,8 @@ type keptEntry struct {
 // used. The registry must be closed, before st and the connections' backends are. opts may be nil.
 //
 // The error wraps backend.ErrInvalidParams for connections that make no sense, store.ErrCorrupt or store.ErrForeign for
-// records that can't be read, backend.ErrUnavailable if the store can't be reached, or ctx.Err().
+// records that can't be read, store.ErrForeign for a sealed store that was not opened by package seal, backend.ErrUnavailable
+// if the store can't be reached, or ctx.Err().
 func Open(ctx context.Context, st store.Store, conns []Connection, opts *Options) (*Registry, error) {
 	r := NewRegistry()
 	if opts == nil {
@@ -65,6 +66,9 @@ func Open(ctx context.Context, st store.Store, conns []Connection, opts *Options
 		return nil, fmt.Errorf("managedkey: open: %w", err)
 	}
 	r.kept = k
+	if err := k.refuseSealed(ctx); err != nil {
+		return nil, fmt.Errorf("managedkey: open: %w", err)
+	}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	first := make(chan error, 1)
 	k.running.Go(func() { k.follow(first) })
@@ -78,6 +82,22 @@ func Open(ctx context.Context, st store.Store, conns []Connection, opts *Options
 		return nil, fmt.Errorf("managedkey: open: %w", err)
 	}
 	return r, nil
+}
+
+// sealedPath is a record that every store has that package seal has made, next to the encrypted ones.
+const sealedPath = "seal/root"
+
+// refuseSealed returns an error if the store is one that package seal has made, but was not opened by it: there would seem to
+// be no entries, and new ones would be written in the clear.
+func (k *kept) refuseSealed(ctx context.Context) error {
+	_, err := k.store.Get(ctx, sealedPath)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err == nil:
+		err = fmt.Errorf("the store is sealed; open it with seal.Open: %w", store.ErrForeign)
+	}
+	return err
 }
 
 // Close ends what a registry with a store does in the background. Its handles go on working, but no longer follow changes
