@@ -89,6 +89,7 @@ func putBack(t *testing.T, e engine) {
 
 // TestBoltIsPutBack copies the file while it is in use, and puts the copy where it was.
 func TestBoltIsPutBack(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "store")
 	var backup bytes.Buffer
 	putBack(t, engine{
@@ -107,6 +108,7 @@ func TestBoltIsPutBack(t *testing.T) {
 
 // TestPostgresIsPutBack uses pg_dump and pg_restore.
 func TestPostgresIsPutBack(t *testing.T) {
+	t.Parallel()
 	server := postgrestest.Require(t)
 	database := server.NewDatabase(t)
 	var dump []byte
@@ -124,6 +126,7 @@ func TestPostgresIsPutBack(t *testing.T) {
 
 // TestEtcdIsPutBack uses snapshots.
 func TestEtcdIsPutBack(t *testing.T) {
+	t.Parallel()
 	cluster := etcdtest.Require(t, 1)
 	snapshot := filepath.Join(t.TempDir(), "snapshot")
 	putBack(t, engine{

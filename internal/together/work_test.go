@@ -58,6 +58,7 @@ type report struct {
 	Acknowledged, Refused int64    // changes
 	Wrong                 []string // what must not be
 	Longest               time.Duration
+	Ended                 time.Time // by the clock of the process
 }
 
 func paths(id int) []string {
@@ -95,6 +96,7 @@ func (w *worker) work(stop <-chan struct{}) report {
 	for {
 		select {
 		case <-stop:
+			w.done.Ended = time.Now()
 			w.done.Acknowledged, w.done.Refused = w.acknowledged.Load(), w.refused.Load()
 			return w.done
 		case <-tick.C:
