@@ -248,6 +248,9 @@ func (e *entry) export() Entry {
 	}
 	if e.kept != nil {
 		out.Connection, out.Version = e.kept.connection, e.kept.version
+		if asked := e.kept.asked; asked != nil {
+			out.Backend, out.Params = asked.backend, asked.params
+		}
 	}
 	return out
 }

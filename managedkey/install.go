@@ -111,8 +111,7 @@ func (k *kept) install(ref namespace.Ref, record *entryRecord, version uint64) (
 	}
 	var moves []*relocation
 	if e == nil {
-		e = s.add(ref.Name, record.UUID, next)
-		e.inherit(first, past, in)
+		e = s.add(ref.Name, record.UUID, next, func(e *entry) { e.inherit(first, past, in) })
 	} else {
 		moves = e.catchUp(in, next, first, past)
 	}
@@ -138,7 +137,9 @@ func (e *entry) catchUp(in *Entry, next *state, first uint32, past []*state) (mo
 		e.succeed(&newest, past[i].params, in.Older[i].Connection)
 	}
 	e.trim(first)
+	e.kept.asked = nil
 	if e.accept(next) {
+		e.kept.asked = next
 		moves = append(moves, &relocation{entry: e, next: next})
 	}
 	if len(past) == 0 {
@@ -147,8 +148,9 @@ func (e *entry) catchUp(in *Entry, next *state, first uint32, past []*state) (mo
 	l := &lineage{first, slices.Clone(e.lineage.Load().older)}
 	for i := range l.older {
 		o := &l.older[i]
-		o.connection = in.Older[i].Connection
+		o.connection, o.asked = in.Older[i].Connection, nil
 		if o.entry.accept(past[i]) {
+			o.asked = past[i]
 			moves = append(moves, &relocation{entry: o.entry, next: past[i]})
 		}
 	}

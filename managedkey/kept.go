@@ -39,6 +39,7 @@ type kept struct {
 type keptEntry struct {
 	version    uint64 // of the record
 	connection string
+	asked      *state   // where the newest version has to move to, or was moved to last; nil if its place never changed
 	grants     []string // ids of mounts
 }
 

@@ -145,6 +145,10 @@ func TestMoveSeenByAnother(t *testing.T) {
 	soon(t, "b has heard, and tried", func() bool { return next[1].lost.Load() > 0 })
 	require.NoError(t, signs(key), "while the new place is away")
 	assert.EqualValues(t, 1, old[1].made.Load())
+	entry, err := b.Entry(keptRef)
+	require.NoError(t, err)
+	assert.Equal(t, "new", entry.Connection)
+	assert.Equal(t, next[1], entry.Backend, "the entry says where the key is to be")
 
 	next[1].away.Store(false)
 	soon(t, "b's handle signs at the new place", func() bool { return signs(key) == nil && next[1].made.Load() > 0 })

@@ -159,7 +159,7 @@ func (r *Registry) Create(ctx context.Context, in Entry) error {
 	if s.byName(in.Ref.Name) != nil {
 		return fail("create", in.Ref, in.Backend.Type(), fmt.Errorf("an entry of that name: %w", backend.ErrKeyExists))
 	}
-	s.add(in.Ref.Name, id, st).inherit(first, past, &in)
+	s.add(in.Ref.Name, id, st, func(e *entry) { e.inherit(first, past, &in) })
 	return nil
 }
 
@@ -189,13 +189,15 @@ func (r *Registry) complete(ns namespace.Path, connection *string, b *backend.Ba
 	return nil
 }
 
-// add makes an entry, of whose name there is none; mu is held.
-func (s *space) add(name string, id uuid.UUID, st *state) *entry {
+// add makes an entry, of whose name there is none; mu is held. What complete does is done before look-ups, which take no lock,
+// can find it.
+func (s *space) add(name string, id uuid.UUID, st *state, complete func(*entry)) *entry {
 	e := &entry{name: newName(name), id: id, space: s}
 	e.state.Store(st)
-	if s.registry.kept != nil { // before look-ups, which take no lock, can find it
+	if s.registry.kept != nil {
 		e.kept = new(keptEntry)
 	}
+	complete(e)
 	s.ids.add(e, func(e *entry) uint64 { return hashID(&e.id) })
 	s.names.add(e, func(e *entry) uint64 { return s.registry.hash(e.name.String()) })
 	return e

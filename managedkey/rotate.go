@@ -115,6 +115,7 @@ func (ro *rotation) plan(opts *RotateOptions) error {
 		return fmt.Errorf("the entry has %d versions, which is the most; Trim takes old ones away: %w", len(l.older)+1, backend.ErrInvalidParams)
 	}
 	in := ro.entry.export()
+	ro.exact = exactParams(in.Backend, in.Params, st.key)
 	if opts.Params != nil {
 		in.Params = opts.Params
 		if !isNil(opts.Backend) || opts.Connection != "" {
@@ -130,7 +131,7 @@ func (ro *rotation) plan(opts *RotateOptions) error {
 		return fmt.Errorf("field Backend is %q; an entry keeps its type, %q: %w", next.backend.Type(), st.backend.Type(), backend.ErrInvalidParams)
 	}
 	next.keepPolicy(st)
-	ro.next, ro.connection, ro.exact = next, in.Connection, exactParams(st.backend, st.params, st.key)
+	ro.next, ro.connection = next, in.Connection
 	if opts.Params != nil {
 		ro.make = ro.adopt
 		return nil
@@ -138,12 +139,12 @@ func (ro *rotation) plan(opts *RotateOptions) error {
 	if !st.is(allowGenerate) {
 		return fmt.Errorf("the entry has allow_generate_key off; Params would name a key to adopt: %w", backend.ErrNotPermitted)
 	}
-	rotator, ok := st.backend.(backend.Rotator)
+	rotator, ok := next.backend.(backend.Rotator)
 	if !ok {
 		return fmt.Errorf("the backend can't make a next key by itself; Params would say where it is: %w", backend.ErrUnsupported)
 	}
 	ro.make = func(ctx context.Context) (backend.Key, backend.Params, error) {
-		return rotator.Rotate(ctx, st.params, int(ro.number))
+		return rotator.Rotate(ctx, next.params, int(ro.number))
 	}
 	return nil
 }

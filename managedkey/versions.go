@@ -87,6 +87,7 @@ type lineage struct {
 type older struct {
 	entry      *entry
 	connection string
+	asked      *state // as in keptEntry
 }
 
 // number returns the number of the newest version.
@@ -119,9 +120,13 @@ func (l *lineage) export() []OlderVersion {
 	var out []OlderVersion
 	for i, o := range l.older {
 		st := o.entry.state.Load()
-		out = append(out, OlderVersion{
+		v := OlderVersion{
 			Version: int(l.first) + i, Backend: st.backend, Connection: o.connection, Params: st.params, PublicKeySHA256: pinBytes(st.pin),
-		})
+		}
+		if o.asked != nil {
+			v.Backend, v.Params = o.asked.backend, o.asked.params
+		}
+		out = append(out, v)
 	}
 	return out
 }
@@ -162,7 +167,7 @@ func (e *entry) succeed(next *state, exact backend.Params, connection string) {
 	if was := e.lineage.Load(); was != nil {
 		l = &lineage{was.first, slices.Clone(was.older)} // readers have the one that was
 	}
-	l.older = append(l.older, older{o, connection})
+	l.older = append(l.older, older{o, connection, nil})
 	next.version = now.version + 1
 	e.lineage.Store(l)
 	e.put(next)
@@ -254,7 +259,7 @@ func (e *entry) inherit(first uint32, past []*state, in *Entry) {
 	for i, st := range past {
 		o := e.older(first + uint32(i))
 		o.state.Store(st)
-		l.older = append(l.older, older{o, in.Older[i].Connection})
+		l.older = append(l.older, older{o, in.Older[i].Connection, nil})
 	}
 	e.lineage.Store(l)
 }
