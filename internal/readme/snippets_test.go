@@ -36,7 +36,7 @@ import (
 
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
-var _ = []any{token, byURI, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, handling}
+var _ = []any{token, byURI, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
@@ -183,6 +183,12 @@ func bounded(ctx context.Context, keys *managedkey.Registry, ref namespace.Ref, 
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	return key.DecryptContext(ctx, ciphertext, &rsa.OAEPOptions{Hash: crypto.SHA256})
+}
+
+func tested(ctx context.Context, keys *managedkey.Registry, ref namespace.Ref) error {
+	report, err := keys.Test(ctx, ref, nil) // makes no key, unless TestOptions say so
+	fmt.Print(report)                       // a small table: usage, algorithm, time, and what is wrong
+	return err
 }
 
 func handling(err error) string {

@@ -103,8 +103,10 @@ func tokenColumn(t *testing.T) column {
 	return columnOf(t, "PKCS#11 (SoftHSM2)", b, keys, imported)
 }
 
-// columnOf reads the cells off the keys' capabilities and the backend's optional interfaces.
+// columnOf reads the cells off the keys' capabilities and the backend's optional interfaces, and has a registry test that the
+// keys can do what they declare.
 func columnOf(t *testing.T, name string, b backend.Backend, keys []backend.Key, imported backend.Params) column {
+	passes(t, b, keys, imported)
 	c := column{name, map[string]string{}}
 	for _, row := range rows {
 		c.cells[row] = "–"
