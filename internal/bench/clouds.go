@@ -95,7 +95,7 @@ func cloudRates(ctx context.Context, all []*cloud) error {
 				contenders = append(contenders, sign(key, crypto.SHA256))
 			}
 			for _, n := range cloudCallers {
-				rates, err := interleaved(contenders, n)
+				rates, err := interleaved(contenders, n, *rounds, *window)
 				if err != nil {
 					return fmt.Errorf("%s: %w", c.name, err)
 				}
@@ -107,13 +107,14 @@ func cloudRates(ctx context.Context, all []*cloud) error {
 	return w.Flush()
 }
 
-// interleaved measures the operations in turn, in every round beginning with another one, and returns the rates of each.
-func interleaved(ops []operation, n int) ([][]float64, error) {
+// interleaved measures the operations in turn from n goroutines, in every round beginning with another one, and returns the
+// rates of each.
+func interleaved(ops []operation, n, rounds int, window time.Duration) ([][]float64, error) {
 	rates := make([][]float64, len(ops))
-	for round := range *rounds + 1 {
+	for round := range rounds + 1 {
 		for i := range ops {
 			i = (i + round) % len(ops)
-			s, err := measure(ops[i], n, *window)
+			s, err := measure(ops[i], n, window)
 			if err != nil {
 				return nil, err
 			}

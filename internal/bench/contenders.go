@@ -20,6 +20,7 @@ const (
 	contenderC    = "C" // c/bench.c
 	contenderOurs = "pkcs11"
 	contenderFast = "inline" // ours with Library.InlineCalls
+	contenderKept = "kept"   // ours through a registry on a store
 )
 
 // algorithms are what is measured; each contender, c/bench.c too, knows them by these names. HMAC is with SHA-256, OAEP
@@ -33,6 +34,7 @@ var contenders = map[string]contender{
 	"stdlib":      {open: stdlibKeys},
 	"software":    {open: softwareKeys},
 	contenderFast: {open: inlineKeys},
+	contenderKept: {open: keptKeys},
 	contenderOurs: {open: oursKeys, cold: oursCold, keys: oursOpen, narrow: oursNarrow},
 }
 

@@ -40,6 +40,11 @@ var tables = []struct {
 	{"clouds", (*workplace).clouds},
 	{"size", (*workplace).size},
 	{"registry", (*workplace).registry},
+	{"through", (*workplace).through},
+	{"stored", (*workplace).stored},
+	{"creates", (*workplace).creates},
+	{"follow", (*workplace).follow},
+	{"failover", (*workplace).failover},
 }
 
 func main() {

@@ -32,6 +32,7 @@ type workplace struct {
 	memory  string // of the tokens, in memory where the machine has such a file system
 	program string // the C program
 	keys    *softhsm.Token
+	servers *servers
 }
 
 func newWorkplace() (*workplace, error) {
@@ -49,7 +50,10 @@ func newWorkplace() (*workplace, error) {
 }
 
 // Close removes everything.
-func (w *workplace) Close() error { return errors.Join(os.RemoveAll(w.dir), os.RemoveAll(w.memory)) }
+func (w *workplace) Close() error {
+	w.servers.close()
+	return errors.Join(os.RemoveAll(w.dir), os.RemoveAll(w.memory))
+}
 
 // newToken makes an empty token out of sight of the others, so that no contender has to load those.
 func (w *workplace) newToken(label string) (*softhsm.Token, error) {

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/managedkeys/managedkeys/internal/daemon"
@@ -38,10 +37,16 @@ type member struct {
 	process *daemon.Process
 }
 
+// TB is what this package needs of a testing.TB, so that programs that use it don't link package testing.
+type TB interface {
+	requires.TB
+	Cleanup(func())
+}
+
 // Require starts a cluster of that many servers for the test, which ends with it.
 //
 // If etcd is not installed, the test ends as requires.Missing says for the part "etcd".
-func Require(tb testing.TB, servers int) *Cluster {
+func Require(tb TB, servers int) *Cluster {
 	tb.Helper()
 	c := &Cluster{tool: requires.Tool(tb, "etcd", "etcd")}
 	dir, err := os.MkdirTemp("", "etcd-")

@@ -18,7 +18,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -57,10 +56,16 @@ type Server struct {
 	databases int
 }
 
+// TB is what this package needs of a testing.TB, so that programs that use it don't link package testing.
+type TB interface {
+	requires.TB
+	Cleanup(func())
+}
+
 // Require starts a server for the test, which ends with it.
 //
 // If PostgreSQL is not installed, the test ends as requires.Missing says for the part "postgres".
-func Require(tb testing.TB) *Server {
+func Require(tb TB) *Server {
 	tb.Helper()
 	bin, err := find()
 	if err != nil {
@@ -184,7 +189,7 @@ func (s *Server) URL(addr, database string) string {
 }
 
 // NewDatabase makes an empty database and returns its name.
-func (s *Server) NewDatabase(tb testing.TB) string {
+func (s *Server) NewDatabase(tb TB) string {
 	tb.Helper()
 	s.mu.Lock()
 	s.databases++
@@ -195,7 +200,7 @@ func (s *Server) NewDatabase(tb testing.TB) string {
 }
 
 // Exec runs a statement in a database.
-func (s *Server) Exec(tb testing.TB, database, sql string, args ...any) {
+func (s *Server) Exec(tb TB, database, sql string, args ...any) {
 	tb.Helper()
 	if err := s.exec(database, sql, args...); err != nil {
 		tb.Fatalf("postgrestest: %v", err)
