@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
@@ -95,17 +96,18 @@ func failoverRound(ctx context.Context, make func(context.Context, *owner) (*pai
 	return two, one, failed, err
 }
 
-// underLoad signs for two windows, and calls during, if it isn't nil, after half of the first one.
+// underLoad signs for two windows, and calls during, if it isn't nil, after half of the first one; the rest begins when that
+// has returned.
 func underLoad(ctx context.Context, key backend.Signer, during func()) (summary [3]float64, failed int, err error) {
 	var mu sync.Mutex
 	var all []float64
 	var wg sync.WaitGroup
-	end := time.Now().Add(2 * *window)
+	var ended atomic.Bool
 	for range failoverCallers {
 		wg.Go(func() {
 			var own []float64
 			lost := 0
-			for start := time.Now(); start.Before(end); {
+			for start := time.Now(); !ended.Load(); {
 				if _, err := key.SignContext(ctx, digest[:], crypto.SHA256); err != nil {
 					lost++
 				}
@@ -118,10 +120,12 @@ func underLoad(ctx context.Context, key backend.Signer, during func()) (summary 
 			all, failed = append(all, own...), failed+lost
 		})
 	}
+	time.Sleep(*window / 2) // the load is what is waited for
 	if during != nil {
-		time.Sleep(*window / 2) // the load is what is waited for
 		during()
 	}
+	time.Sleep(*window * 3 / 2)
+	ended.Store(true)
 	wg.Wait()
 	if len(all) == 0 {
 		return summary, failed, errors.New("nothing was signed")

@@ -221,7 +221,7 @@ func (s *Server) exec(database, sql string, args ...any) error {
 
 // Run runs a program of the installation, such as pg_dump, as the superuser of a database, and returns what it wrote to
 // standard output. stdin may be nil.
-func (s *Server) Run(tb testing.TB, database string, stdin io.Reader, program string, args ...string) []byte {
+func (s *Server) Run(tb TB, database string, stdin io.Reader, program string, args ...string) []byte {
 	tb.Helper()
 	cmd := s.command(program, args...)
 	var out, complaints bytes.Buffer
