@@ -241,6 +241,8 @@ type KeyInfo struct {
 	ID        string // as Key.ID
 	Label     string // the name that people gave it, if it has one
 	Algorithm string // as Capabilities.Algorithm, if it is known without opening the key
+	Usages    Usage  // the key can do none that is missing here, but for random bytes; 0 if that isn't known without opening it
+	URI       string // the key's canonical URI, if the backend is a URIParser; never with a secret
 	Params    Params // opens exactly this key
 }
 

@@ -31,7 +31,7 @@ const maxParams = 64 << 10
 // managed-keys API, integers and booleans may be strings: "2048", "true".
 //
 // The result is validated. The error wraps [ErrInvalidParams] and names the field, what it got (unless it is secret) and
-// what it takes.
+// what it takes. That of an unknown field is an *[UnknownFieldError].
 func DecodeParams[T Params](data []byte) (T, error) {
 	var params T
 	members, err := readObject(data)
@@ -42,8 +42,7 @@ func DecodeParams[T Params](data []byte) (T, error) {
 	for _, m := range members {
 		field, ok := fields[m.name]
 		if !ok {
-			return params, fmt.Errorf("backend: params: unknown field %.40q; backend %q takes %s: %w", m.name, params.BackendType(),
-				strings.Join(slices.Sorted(maps.Keys(fields)), ", "), ErrInvalidParams)
+			return params, &UnknownFieldError{m.name, params.BackendType(), slices.Sorted(maps.Keys(fields))}
 		}
 		if err := setField(field, m.value); err != nil {
 			return params, fmt.Errorf("backend: params: %s: %w: %w", m.name, ErrInvalidParams, err)

@@ -68,6 +68,8 @@ var (
 	_ backend.Lister        = (*Backend)(nil)
 	_ backend.Pinger        = (*Backend)(nil)
 	_ backend.ParamsDecoder = (*Backend)(nil)
+	_ backend.URIParser     = (*Backend)(nil)
+	_ backend.Matcher       = (*Backend)(nil)
 )
 
 // New returns a Backend that reaches the service as cfg says, which config.LoadDefaultConfig returns. All its keys are in

@@ -36,21 +36,13 @@ type settings struct {
 
 // connection returns the connection for the key that p, which is valid, describes.
 func (b *Backend) connection(ctx context.Context, p Params) (*conn, error) {
-	region := p.Region
-	if id, err := parseIdentifier(p.KMSKey); err == nil && id.region != "" {
-		region = id.region
-	}
 	if c := b.fixed; c != nil {
-		switch {
-		case region != "" && region != c.region:
-			return nil, invalid("region", "got %s, but the backend was made with a configuration of %s", region, c.region)
-		case p.Endpoint != "":
-			return nil, invalid("endpoint", "is given, but the backend was made with a configuration of its own; leave it out")
-		case p.AccessKey != "":
-			return nil, invalid("access_key", "is given, but the backend was made with a configuration of its own; leave it out")
+		if err := c.agrees(p); err != nil {
+			return nil, err
 		}
 		return c, nil
 	}
+	region := p.region()
 	l, err := b.base.Get(ctx, struct{}{})
 	if err != nil {
 		return nil, gone(ctx, err)

@@ -20,7 +20,7 @@ const (
 
 // List implements backend.Lister. It yields the keys of one Region and account, in the service's order, those of other AWS
 // services and disabled ones among them; scope is a [Params] with Region and how to connect, or nil for the configured
-// Region and credentials. Label is one of the key's aliases, and Algorithm is empty. It takes a request for each 1,000
+// Region and credentials. Label is one of the key's aliases, URI its ARN, and Algorithm is empty. It takes a request for each 1,000
 // keys and for each 100 aliases.
 func (b *Backend) List(ctx context.Context, scope backend.Params) iter.Seq2[backend.KeyInfo, error] {
 	return func(yield func(backend.KeyInfo, error) bool) {
@@ -74,7 +74,7 @@ func (b *Backend) list(ctx context.Context, scope backend.Params) ([]backend.Key
 				return false, fmt.Errorf("awskms: ListKeys: %w", damaged("has the key %.100q", arn))
 			}
 			found := Params{KMSKey: arn, Endpoint: p.Endpoint, AccessKey: p.AccessKey, SecretKey: p.SecretKey, SessionToken: p.SessionToken}
-			infos = append(infos, backend.KeyInfo{ID: arn, Label: named[id.key], Params: found})
+			infos = append(infos, backend.KeyInfo{ID: arn, Label: named[id.key], URI: arn, Params: found})
 			return true, nil
 		})
 		return infos, err

@@ -48,7 +48,7 @@ type Options struct {
 }
 
 // Backend is a client of Key Vaults and Managed HSMs. It implements [backend.Backend], [backend.Generator],
-// [backend.Importer], [backend.Lister] and [backend.Pinger].
+// [backend.Importer], [backend.Lister], [backend.Pinger], [backend.ParamsDecoder], [backend.URIParser] and [backend.Matcher].
 //
 // All methods are safe for concurrent use.
 type Backend struct {
@@ -131,6 +131,11 @@ func newBackend(opts *Options) (*Backend, error) {
 
 // Type implements [backend.Backend]; it returns "azurekeyvault".
 func (b *Backend) Type() string { return Type }
+
+// DecodeParams implements [backend.ParamsDecoder].
+func (*Backend) DecodeParams(data []byte) (backend.Params, error) {
+	return backend.DecodeParams[Params](data)
+}
 
 // String returns the backend type and the vault, if there is only one.
 func (b *Backend) String() string {

@@ -102,9 +102,10 @@ func (b *Backend) info(ctx context.Context, p Params, item *azkeys.KeyProperties
 	params := p
 	params.KeyName, params.KeyVersion, params.KeyOps = d.name, d.version, ""
 	params.KeyType, params.KeyBits, params.Curve = d.kind.KeyType, d.kind.KeyBits, d.kind.Curve
-	info := backend.KeyInfo{ID: d.id, Label: d.name, Params: params}
+	info := backend.KeyInfo{ID: d.id, Label: d.name, URI: d.id, Params: params}
 	if d.kind.KeyType != "" && (d.kind.KeyType != OctHSM || d.kind.KeyBits != 0) {
-		info.Algorithm = d.capabilities(c.hsm).Algorithm
+		caps := d.capabilities(c.hsm)
+		info.Algorithm, info.Usages = caps.Algorithm, caps.Usages
 	}
 	return info, true, nil
 }

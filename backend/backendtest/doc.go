@@ -29,7 +29,7 @@
 //     else, on a closed key too, which shows that it comes before any call; contexts and views; 64 goroutines at once;
 //     opening again; use after Close, and Close during use.
 //   - AllKeys: all keys of one client used at once.
-//   - List, Ping, Close: the rest of the client.
+//   - List, Ping, Close: the rest of the client, with the URIs that it lists.
 //   - Generate, Import: what is made, what exists and what is replaced.
 //
 // The signatures, ciphertexts and MACs are checked with the standard library and filippo.io/mldsa, and not with the code

@@ -104,5 +104,13 @@ var faults = []struct {
 	{"import-makes-another", "p256", []string{"Import/import-p256", "Import/import-hmac"}},
 	{"list-unordered", "p256", []string{"List/p256"}},
 	{"list-lacks-key", "p256", []string{"List/p256"}},
+	{"list-hides-usages", "p256", []string{"List/p256"}},
+	{"uri-missing", "p256", []string{"List/p256"}},
+	{"uri-shows-pin", "p256", []string{"List/p256"}},
+	{"uri-of-another", "p256,p384", []string{"List/p256"}},
+	{"uri-lax", "p256", []string{"List/Refused"}},
+	{"uri-foreign-scope", "p256", []string{"List/Refused"}},
+	{"matches-foreign", "p256", []string{"List/Refused"}},
+	{"matches-nothing", "p256", []string{"List/p256", "List/Refused"}},
 	{"list-ignores-break", "p256", []string{"List/Break"}},
 }

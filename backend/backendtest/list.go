@@ -3,6 +3,8 @@ package backendtest
 import (
 	"iter"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/managedkeys/managedkeys/backend"
 )
@@ -60,6 +62,7 @@ func checkList(c *checker) {
 		if n != 1 {
 			c.Errorf("List goes on after an error: %d iterations, want 1", n)
 		}
+		checkRefusedURIs(c, b, scope)
 	})
 }
 
@@ -101,9 +104,53 @@ func checkListed(c *checker, l backend.Lister, k Key) {
 		if listed.ID() != key.ID() || !samePublic(listed.Public(), key.Public()) {
 			c.Errorf("the listed parameters open the key %q, want %q", listed.ID(), key.ID())
 		}
+		if can := key.Capabilities().Usages &^ backend.UsageGenerateRandom; info.Usages != 0 && !info.Usages.Has(can) {
+			c.Errorf("listed with the usages %s, but the key has %s", info.Usages, can)
+		}
+		checkURI(c, l, k, key, info)
 	}
 	if found != 1 {
 		c.Errorf("the key %q is listed %d times, want once; the list has %q", key.ID(), found, ids(infos))
+	}
+}
+
+// checkURI checks the canonical URI of a listed key. (Rule: a URIParser lists each key with a URI, which shows no secret and
+// gives, with the rest of where the key is, parameters that open exactly that key.)
+func checkURI(c *checker, l backend.Lister, k Key, key backend.Key, info backend.KeyInfo) {
+	parser, ok := l.(backend.URIParser)
+	if !ok {
+		return
+	}
+	c.scan("backend.KeyInfo.URI", info.URI)
+	params, err := parser.ParseURI(info.URI, k.Params)
+	if !c.ok("ParseURI of the listed URI", err) {
+		return
+	}
+	c.ok("Validate of what ParseURI returned", params.Validate())
+	if m, ok := l.(backend.Matcher); ok {
+		c.ok("Matches of what ParseURI returned", m.Matches(params))
+	}
+	if named := c.open(l, params); named.ID() != key.ID() || !samePublic(named.Public(), key.Public()) {
+		c.Errorf("the listed URI opens the key %q, want %q", named.ID(), key.ID())
+	}
+}
+
+// checkRefusedURIs checks that a URIParser and a Matcher refuse what isn't theirs.
+func checkRefusedURIs(c *checker, b backend.Backend, scope backend.Params) {
+	if parser, ok := b.(backend.URIParser); ok {
+		for _, uri := range []string{"", " ", "unknown:key", "https://", "arn:", "projects/", "pkcs11:", "\x00", strings.Repeat("a", 1<<16)} {
+			_, err := parser.ParseURI(uri, scope)
+			c.refused("ParseURI of "+strconv.Quote(uri[:min(len(uri), 20)]), err, backend.ErrInvalidParams)
+		}
+		infos, err := collect(b.(backend.Lister).List(c.Context(), scope))
+		if c.ok("List", err) && len(infos) > 0 {
+			_, err := parser.ParseURI(infos[0].URI, foreignParams{})
+			c.refused("ParseURI with a scope of another backend", err, backend.ErrInvalidParams)
+		}
+	}
+	if m, ok := b.(backend.Matcher); ok {
+		c.refused("Matches with params of another backend", m.Matches(foreignParams{}), backend.ErrInvalidParams)
+		c.ok("Matches", m.Matches(scope))
 	}
 }
 

@@ -95,10 +95,12 @@ type memory struct {
 }
 
 var (
-	_ backend.Rotator  = (*memory)(nil)
-	_ backend.Importer = (*memory)(nil)
-	_ backend.Lister   = (*memory)(nil)
-	_ backend.Pinger   = (*memory)(nil)
+	_ backend.Rotator   = (*memory)(nil)
+	_ backend.Importer  = (*memory)(nil)
+	_ backend.Lister    = (*memory)(nil)
+	_ backend.Pinger    = (*memory)(nil)
+	_ backend.URIParser = (*memory)(nil)
+	_ backend.Matcher   = (*memory)(nil)
 )
 
 func (m *memory) is(fault string) bool { return m.fault == fault }
@@ -301,6 +303,10 @@ func (m *memory) List(ctx context.Context, scope backend.Params) iter.Seq2[backe
 			}
 			info := backend.KeyInfo{ID: e.id(), Label: e.label, Params: params{Label: e.label}}
 			info.Algorithm = m.capabilities(e).Algorithm
+			if info.Usages = m.capabilities(e).Usages; m.is("list-hides-usages") {
+				info.Usages = backend.UsageVerify
+			}
+			info.URI = m.uri(e)
 			if !yield(info, nil) && !m.is("list-ignores-break") {
 				return
 			}

@@ -62,6 +62,8 @@ var (
 	_ backend.Lister        = (*Backend)(nil)
 	_ backend.Pinger        = (*Backend)(nil)
 	_ backend.ParamsDecoder = (*Backend)(nil)
+	_ backend.URIParser     = (*Backend)(nil)
+	_ backend.Matcher       = (*Backend)(nil)
 )
 
 // clock is what tests put something else in the place of.

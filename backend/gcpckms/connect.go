@@ -82,10 +82,7 @@ func (c *conn) limiter(name string) *rate.Limiter {
 // connect returns the connection for a key.
 func (b *Backend) connect(ctx context.Context, p Params) (*conn, error) {
 	if b.given != nil {
-		if p.Credentials != "" {
-			return nil, invalid("credentials", "are given, but this backend's client was made by the program; leave them out")
-		}
-		return b.given, nil
+		return b.given, b.agrees(p)
 	}
 	s := settings{credentials: p.Credentials, endpoint: b.opts.Endpoint}
 	if b.opts.RegionalEndpoints && p.Region != "global" {

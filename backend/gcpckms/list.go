@@ -72,9 +72,10 @@ func info(p Params, v *kmspb.CryptoKeyVersion) backend.KeyInfo {
 	p.CryptoKey = key[strings.LastIndexByte(key, '/')+1:]
 	p.CryptoKeyVersion = Version(strconv.Itoa(number(v.Name)))
 	p.Algorithm, p.ProtectionLevel = "", ""
-	info := backend.KeyInfo{ID: v.Name, Label: p.CryptoKey}
+	info := backend.KeyInfo{ID: v.Name, Label: p.CryptoKey, URI: v.Name}
 	if a := byNumber[v.Algorithm]; a != nil {
 		info.Algorithm, p.Algorithm = a.describe(), a.name
+		info.Usages = description{alg: a}.capabilities().Usages
 	}
 	info.Params = p
 	return info

@@ -61,6 +61,8 @@ var (
 	_ backend.Lister        = (*Backend)(nil)
 	_ backend.Pinger        = (*Backend)(nil)
 	_ backend.ParamsDecoder = (*Backend)(nil)
+	_ backend.URIParser     = (*Backend)(nil)
+	_ backend.Matcher       = (*Backend)(nil)
 )
 
 // New returns a backend over the modules of the libraries, of which there must be at least one. It looks at each file,
@@ -148,17 +150,25 @@ func parameters(params backend.Params) (Params, error) {
 // connection returns the connection that p names, and the library's stanza. It logs in if no backend of this process has
 // done so.
 func (b *Backend) connection(ctx context.Context, p Params) (*conn, Library, error) {
-	lib, ok := b.libraries[strings.ToLower(p.Library)]
-	if !ok {
-		var names []string
-		for _, l := range b.libraries {
-			names = append(names, fmt.Sprintf("%q", l.Name))
-		}
-		slices.Sort(names)
-		return nil, Library{}, invalid("library", "%q is not configured; libraries: %s", p.Library, shorten(names))
+	lib, err := b.library(p.Library)
+	if err != nil {
+		return nil, Library{}, err
 	}
 	c, err := b.connect(ctx, lib, p)
 	return c, lib.Library, err
+}
+
+// library returns the library of a name.
+func (b *Backend) library(name string) (library, error) {
+	if lib, ok := b.libraries[strings.ToLower(name)]; ok {
+		return lib, nil
+	}
+	var names []string
+	for _, l := range b.libraries {
+		names = append(names, fmt.Sprintf("%q", l.Name))
+	}
+	slices.Sort(names)
+	return library{}, invalid("library", "%q is not configured; libraries: %s", name, shorten(names))
 }
 
 func (b *Backend) connect(ctx context.Context, lib library, p Params) (*conn, error) {

@@ -14,6 +14,8 @@ import (
 // List implements backend.Lister. It yields the private and secret keys of one token, sorted by label and then by id; scope
 // is a [Params] with Library, Slot, TokenLabel or TokenSerial, and PIN. Algorithm is empty. Keys that have neither label
 // nor id, and keys of kinds that this package doesn't know, are left out.
+// URI has the token's label and serial number, Library and Mechanism, and no PIN. Usages are
+// those of the kind of key, whatever its attributes say.
 func (b *Backend) List(ctx context.Context, scope backend.Params) iter.Seq2[backend.KeyInfo, error] {
 	return func(yield func(backend.KeyInfo, error) bool) {
 		infos, err := b.list(ctx, scope)
@@ -57,7 +59,7 @@ func (b *Backend) list(ctx context.Context, scope backend.Params) ([]backend.Key
 		var infos []backend.KeyInfo
 		for _, e := range keys {
 			if found, ok := e.params(p); ok {
-				infos = append(infos, backend.KeyInfo{ID: c.name(e), Label: e.label, Params: found})
+				infos = append(infos, backend.KeyInfo{ID: c.name(e), Label: e.label, Usages: usagesOf[found.Mechanism], URI: c.uri(found), Params: found})
 			}
 		}
 		return infos, nil
@@ -66,6 +68,18 @@ func (b *Backend) list(ctx context.Context, scope backend.Params) ([]backend.Key
 
 // mechanismOf is what a key of a kind is listed with.
 var mechanismOf = map[keyType]Mechanism{keyRSA: RSAPKCSPSS, keyEC: ECDSA, keyEdDSA: EdDSA, keyMLDSA: MLDSA, keyAES: AESGCM, keyGeneric: SHA256HMAC}
+
+// usagesOf is what keys can be for that are listed with a mechanism.
+var usagesOf = func() map[Mechanism]backend.Usage {
+	const (
+		signs    = backend.UsageSign | backend.UsageVerify
+		encrypts = backend.UsageEncrypt | backend.UsageDecrypt | backend.UsageWrap | backend.UsageUnwrap
+	)
+	return map[Mechanism]backend.Usage{
+		RSAPKCSPSS: signs | encrypts, ECDSA: signs | backend.UsageDerive, EdDSA: signs, MLDSA: signs,
+		AESGCM: encrypts | backend.UsageMAC, SHA256HMAC: backend.UsageMAC,
+	}
+}()
 
 // params returns the parameters that open e on the token that scope names, and false if there are none.
 func (e entry) params(scope Params) (Params, bool) {

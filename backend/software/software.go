@@ -35,8 +35,8 @@ type Options struct {
 }
 
 // Backend keeps keys in this process's memory, and in a file if it comes from [OpenFile]. It implements
-// [backend.Backend], [backend.Generator], [backend.Importer], [backend.Lister], [backend.Pinger] and
-// [backend.ParamsDecoder].
+// [backend.Backend], [backend.Generator], [backend.Importer], [backend.Lister], [backend.Pinger],
+// [backend.ParamsDecoder], [backend.URIParser] and [backend.Matcher].
 //
 // All methods are safe for concurrent use.
 type Backend struct {
@@ -55,6 +55,8 @@ var (
 	_ backend.Lister        = (*Backend)(nil)
 	_ backend.Pinger        = (*Backend)(nil)
 	_ backend.ParamsDecoder = (*Backend)(nil)
+	_ backend.URIParser     = (*Backend)(nil)
+	_ backend.Matcher       = (*Backend)(nil)
 )
 
 // New returns an empty Backend that keeps its keys in memory only: they are gone when it is closed. opts may be nil.
@@ -163,7 +165,9 @@ func (b *Backend) list(ctx context.Context, scope backend.Params) (infos []backe
 			e := b.store.entries[name]
 			params := e.kind
 			params.KeyName, params.Store = name, b.name
-			infos = append(infos, backend.KeyInfo{ID: e.id(), Label: name, Algorithm: e.algorithm(), Params: params})
+			infos = append(infos, backend.KeyInfo{
+				ID: e.id(), Label: name, Algorithm: e.algorithm(), Usages: e.capabilities().Usages, URI: params.URI(), Params: params,
+			})
 		}
 		return nil
 	})
