@@ -281,12 +281,20 @@ func (r *Registry) place(e *Entry, kind string, f flatEntry) error {
 	if err != nil {
 		return err
 	}
+	return f.pick(e, candidates, stored)
+}
+
+// pick sets an entry's backend to that of the one candidate that can have the key, and its parameters. If several can, it is
+// that of stored, if that isn't nil.
+func (f flatEntry) pick(e *Entry, candidates []Connection, stored *Entry) error {
 	var able []Connection
-	var firstErr error
+	var refusal error
 	for _, at := range candidates {
 		params, err := f.params(at.Backend)
 		if err != nil {
-			firstErr = errors.Join(firstErr, err)
+			if refusal == nil { // backends of one type mostly say the same
+				refusal = err
+			}
 			continue
 		}
 		able = append(able, at)
@@ -300,20 +308,12 @@ func (r *Registry) place(e *Entry, kind string, f flatEntry) error {
 	}
 	switch len(able) {
 	case 0:
-		return firstError(firstErr)
+		return refusal
 	case 1:
 		e.Connection, e.Backend = able[0].Name, able[0].Backend
 		return nil
 	}
 	return fmt.Errorf("connections %s can all have the key; field connection takes one of them: %w", connectionNames(able), backend.ErrInvalidParams)
-}
-
-// firstError returns the first of the errors that were joined: backends of one type mostly say the same.
-func firstError(err error) error {
-	if all, ok := err.(interface{ Unwrap() []error }); ok {
-		return firstError(all.Unwrap()[0])
-	}
-	return err
 }
 
 // candidates returns the connections that may serve an entry.
