@@ -34,6 +34,13 @@
 // that several processes share: each follows what the others change, its handles included. Entries in a store say which
 // [Connection] they use.
 //
+// # Keys that exist
+//
+// [ParseURI] reads the canonical name of a key, such as a PKCS#11 URI or an ARN, and opens the key or makes an entry for it.
+// [Registry.Discover] yields what a backend holds as entries. [EncodeEntry] and [Registry.DecodeEntry] write and read entries in
+// the flat JSON form of the managed-keys API; [Registry.ImportManagedKeys] and [Registry.ImportExternalKeys] read those of Vault
+// and OpenBao.
+//
 // # Errors
 //
 // Every error is an *[Error] and wraps one of the sentinels of package backend.

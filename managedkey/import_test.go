@@ -32,8 +32,11 @@ const (
 		"crypto_key_version": "2", "algorithm": "EC_SIGN_P256_SHA256", "usages": null}`
 )
 
-// fillAll gives each secret a value that names it.
+// fillAll gives each secret a value that names it, and keys that have no mechanism one.
 func fillAll(ref namespace.Ref, field string) (string, error) {
+	if field == "mechanism" {
+		return "CKM_ECDSA", nil
+	}
 	return "12345678 " + ref.Name + " " + field, nil
 }
 

@@ -37,6 +37,7 @@ import (
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
 var _ = []any{token, byURI, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling}
+var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, handling}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
@@ -58,6 +59,47 @@ func byURI(ctx context.Context, hsm *pkcs11.Backend) (backend.Key, error) {
 		return nil, err
 	}
 	return hsm.Open(ctx, params)
+}
+
+func discovered(ctx context.Context, keys *managedkey.Registry, hsm backend.Backend) error {
+	scope := pkcs11.Params{Library: "hsm1", TokenLabel: "team-a", PIN: "env:HSM_PIN"}
+	for found, err := range keys.Discover(ctx, "team-a", managedkey.Connection{Backend: hsm}, scope) {
+		if err != nil {
+			return err
+		}
+		if found.Ref.Name != "" {
+			continue // an entry points at it already
+		}
+		fmt.Println(found.Entry.Ref, found.URI) // team-a/issuing-ca pkcs11:token=team-a;serial=…;object=issuing-ca;…
+		if err := keys.Create(ctx, found.Entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func byName(ctx context.Context, hsm, cloud backend.Backend) (backend.Key, error) {
+	uri, err := managedkey.ParseURI("arn:aws:kms:eu-central-1:111122223333:alias/issuing-ca")
+	if err != nil {
+		return nil, err
+	}
+	return uri.Open(ctx, hsm, cloud) // with whichever of them has it
+}
+
+func fromVault(ctx context.Context, keys *managedkey.Registry, answers []byte, hsm backend.Backend) error {
+	imports, err := keys.ImportManagedKeys(answers, &managedkey.ImportOptions{
+		Namespace: "team-a", Backends: []backend.Backend{hsm},
+		Fill: func(namespace.Ref, string) (string, error) { return "env:HSM_PIN", nil }, // Vault tells no secrets
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range imports.Keys {
+		if err := keys.Create(ctx, key.Entry); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func clouds(ctx context.Context, keys *managedkey.Registry) error {
