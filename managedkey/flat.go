@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -33,8 +35,11 @@ var flatFields = map[string]func(e *Entry, kind string, value json.RawMessage) e
 	"any_mount":          func(e *Entry, _ string, v json.RawMessage) error { return flatBool(v, &e.AnyMount) },
 	"usages":             func(e *Entry, _ string, v json.RawMessage) error { return e.Usages.UnmarshalJSON(v) },
 
-	// These two are our own.
-	"connection": func(e *Entry, _ string, v json.RawMessage) error { return flatString(v, &e.Connection) },
+	// These are our own.
+	"key_version":            func(e *Entry, _ string, v json.RawMessage) error { return flatInt(v, &e.KeyVersion) },
+	"min_decryption_version": func(e *Entry, _ string, v json.RawMessage) error { return flatInt(v, &e.MinDecryptionVersion) },
+	"min_encryption_version": func(e *Entry, _ string, v json.RawMessage) error { return flatInt(v, &e.MinEncryptionVersion) },
+	"connection":             func(e *Entry, _ string, v json.RawMessage) error { return flatString(v, &e.Connection) },
 	"public_key_sha256": func(e *Entry, _ string, v json.RawMessage) error {
 		var text string
 		err := flatString(v, &text)
@@ -62,6 +67,15 @@ func flatString(value json.RawMessage, out *string) error {
 	if value[0] != '"' || json.Unmarshal(value, out) != nil {
 		return fmt.Errorf("got %.40s; it takes a string", value)
 	}
+	return nil
+}
+
+func flatInt(value json.RawMessage, out *int) error {
+	n, err := strconv.Atoi(strings.Trim(string(value), `"`))
+	if err != nil {
+		return fmt.Errorf("got %.40s; it takes a whole number", value)
+	}
+	*out = n
 	return nil
 }
 
@@ -165,13 +179,15 @@ func (f flatEntry) params(b backend.Backend) (backend.Params, error) {
 	return params, matchesBackend(b, params)
 }
 
-// keep puts the secrets of stored in the place of those that are redacted.
-func (f flatEntry) keep(stored backend.Params) {
+// keep puts the secrets of stored in the place of those that are redacted, and returns the name of one, if there is any.
+func (f flatEntry) keep(stored backend.Params) (kept string) {
 	for name, secret := range backend.SecretFields(stored) {
 		if value, ok := f[name]; ok && secret != "" && string(value) == `"`+backend.Redacted+`"` {
 			f[name], _ = json.Marshal(string(secret)) // a string always has a JSON form
+			kept = name
 		}
 	}
+	return kept
 }
 
 // EncodeEntry returns an entry in the flat form of the managed-keys API, a JSON object that [DecodeEntry] describes. Secrets are
@@ -200,6 +216,13 @@ func EncodeEntry(e Entry) ([]byte, error) {
 		"allow_generate_key": e.AllowGenerateKey, "allow_replace_key": e.AllowReplaceKey,
 		"allow_store_key": e.AllowStoreKey, "any_mount": e.AnyMount,
 	})
+	for name, n := range map[string]int{
+		"key_version": e.KeyVersion, "min_decryption_version": e.MinDecryptionVersion, "min_encryption_version": e.MinEncryptionVersion,
+	} {
+		if n != 0 {
+			out[name] = n
+		}
+	}
 	for name, value := range map[string]string{"UUID": e.UUID, "connection": e.Connection, "public_key_sha256": hex.EncodeToString(e.PublicKeySHA256)} {
 		if value != "" {
 			out[name] = value
@@ -215,6 +238,8 @@ func EncodeEntry(e Entry) ([]byte, error) {
 //	allow_generate_key, allow_replace_key, allow_store_key, any_mount
 //	usages                                  a list, or one string with commas
 //	connection, public_key_sha256           our own: Entry.Connection, and PublicKeySHA256 in hexadecimal
+//	key_version, min_decryption_version, min_encryption_version
+//	                                        our own; the first is for an update, where it must be that of the entry
 //
 // and the fields of b's parameters, such as key_label. Booleans and integers may be strings. It is strict: fields that are
 // unknown, given twice, null or "redacted" are refused. The entry is not created.
@@ -246,9 +271,9 @@ func DecodeEntry(ref namespace.Ref, b backend.Backend, data []byte) (Entry, erro
 // the one that the field connection names; else the only one that the namespace may use and that has such keys (for PKCS#11, the
 // library); else that of the entry that ref has already. A registry without a store only knows the last.
 //
-// A secret that is "redacted" stays what it is in the entry that ref has, so that who reads an entry, changes it and sends it back
-// needs no secrets. All else is what data says: a field that is left out has its default, as in Create. Whoever may update an
-// entry can thus have its secrets used with another key, but not read them.
+// A secret that is "redacted" stays what it is in the entry that ref has, so that who reads an entry, changes its policy and sends
+// it back needs no secrets. With parameters or a connection that change it is refused: whoever may update an entry must not send
+// its secrets elsewhere. All else is what data says: a field that is left out has its default, as in Create.
 func (r *Registry) DecodeEntry(ref namespace.Ref, kind string, data []byte) (Entry, error) {
 	e := Entry{Ref: ref}
 	f, err := readFlat(data)
@@ -270,18 +295,19 @@ func (r *Registry) DecodeEntry(ref namespace.Ref, kind string, data []byte) (Ent
 // place finds the backend of an entry and its parameters.
 func (r *Registry) place(e *Entry, kind string, f flatEntry) error {
 	var stored *Entry
-	if old := r.find(e.Ref); old != nil {
-		if st := old.state.Load(); !st.is(deleted) && st.backend.Type() == kind {
-			now := old.export(st)
-			stored = &now
-			f.keep(now.Params)
-		}
+	var kept string
+	if now, err := r.Entry(e.Ref); err == nil && now.Backend.Type() == kind {
+		stored = &now
+		kept = f.keep(now.Params)
 	}
 	candidates, err := r.candidates(e, kind, stored)
-	if err != nil {
-		return err
+	if err == nil {
+		err = f.pick(e, candidates, stored)
 	}
-	return f.pick(e, candidates, stored)
+	if err == nil && kept != "" && (e.Connection != stored.Connection || !reflect.DeepEqual(e.Params, stored.Params)) {
+		err = fmt.Errorf("field %s is %q, which keeps a secret for what it was given for; together with other parameters that change, it takes the secret itself or a reference: %w", kept, backend.Redacted, backend.ErrInvalidParams)
+	}
+	return err
 }
 
 // pick sets an entry's backend to that of the one candidate that can have the key, and its parameters. If several can, it is

@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/managedkeys/managedkeys/backend"
-	"github.com/managedkeys/managedkeys/backend/awskms"
 	"github.com/managedkeys/managedkeys/backend/pkcs11"
 	"github.com/managedkeys/managedkeys/backend/software"
 	"github.com/managedkeys/managedkeys/managedkey/store/memory"
@@ -133,17 +132,21 @@ func TestDecodeEntryChooses(t *testing.T) {
 	}
 }
 
-// TestUpdateKeepsSecrets: what was read can be sent back: secrets that are redacted stay, and all others follow.
+// TestUpdateKeepsSecrets: what was read can be sent back: secrets that are redacted stay, unless they would be used elsewhere, or
+// for something else.
 func TestUpdateKeepsSecrets(t *testing.T) {
 	aws := clouds(t)[0]
 	r := stored(t, Connection{Name: "one", Backend: hsm{libraries: "hsm1"}}, Connection{Name: "two", Backend: hsm{libraries: "hsm1"}}, Connection{Name: "aws", Backend: aws})
 	for _, c := range []struct {
-		ref, kind, text, change, to string
-		want                        backend.Params
+		ref, kind, text string
+		elsewhere       [][2]string
 	}{
-		{"a/hsm", "pkcs11", flatHSM + `, "connection": "two"}`, `"mechanism":"0x1041"`, `"mechanism":"0x1041","curve":"P384"`, func() backend.Params { p := paramsHSM; p.Curve = "P384"; return p }()},
-		{"a/aws", "awskms", `{"kms_key": "alias/a", "access_key": "12345678a", "secret_key": "12345678b"}`, `"access_key":"redacted"`, `"access_key":"other"`,
-			awskms.Params{KMSKey: "alias/a", AccessKey: "other", SecretKey: "12345678b"}},
+		{"a/hsm", "pkcs11", flatHSM + `, "connection": "two"}`, [][2]string{
+			{`"mechanism":"0x1041"`, `"mechanism":"0x1041","curve":"P384"`}, {`"hall-1"`, `"hall-2"`}, {`"connection":"two"`, `"connection":"one"`},
+		}},
+		{"a/aws", "awskms", `{"kms_key": "alias/a", "access_key": "12345678a", "secret_key": "12345678b"}`, [][2]string{
+			{`"access_key":"redacted"`, `"access_key":"other"`}, {`"kms_key"`, `"endpoint":"https://attacker.example","kms_key"`},
+		}},
 	} {
 		e, err := r.DecodeEntry(ref(c.ref), c.kind, []byte(c.text))
 		require.NoError(t, err)
@@ -158,11 +161,16 @@ func TestUpdateKeepsSecrets(t *testing.T) {
 		require.NoError(t, err)
 		again.Version = e.Version
 		assert.Equal(t, e, again)
-		assert.Contains(t, string(text), c.change)
-		changed := strings.Replace(string(text), c.change, c.to, 1)
+		for _, change := range c.elsewhere {
+			require.Contains(t, string(text), change[0])
+			_, err := r.DecodeEntry(e.Ref, c.kind, []byte(strings.Replace(string(text), change[0], change[1], 1)))
+			check(t, err, backend.ErrInvalidParams, "keeps a secret for what it was given for")
+		}
+		changed := strings.Replace(string(text), `"any_mount":true`, `"any_mount":false`, 1)
 		next, err := r.DecodeEntry(e.Ref, c.kind, []byte(changed))
 		require.NoError(t, err)
-		assert.Equal(t, c.want, next.Params)
+		assert.Equal(t, e.Params, next.Params)
+		assert.False(t, next.AnyMount)
 		left, err := r.DecodeEntry(e.Ref, c.kind, []byte(strings.Replace(changed, `"connection":"`+e.Connection+`",`, "", 1)))
 		require.NoError(t, err)
 		assert.Equal(t, e.Connection, left.Connection, "where two connections could, the entry's stays")

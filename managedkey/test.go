@@ -85,7 +85,7 @@ func (k *Key) Test(ctx context.Context, opts *TestOptions) (*TestReport, error) 
 		report.PublicKeySHA256 = append([]byte(nil), pin[:]...)
 	}
 	if st := k.current(); st != nil {
-		report.Lacking = st.usages &^ st.key.Capabilities().Usages
+		report.Lacking = st.usages &^ usageNew &^ st.key.Capabilities().Usages
 	}
 	t := &trial{k: k, key: key, caps: report.Capabilities, report: report}
 	usages := report.Capabilities.Usages

@@ -36,8 +36,7 @@ import (
 
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
-var _ = []any{token, byURI, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling}
-var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, handling}
+var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
