@@ -236,7 +236,7 @@ func (ro *rotation) keep(ctx context.Context, k *kept) error {
 	return err
 }
 
-// commit makes the key that was made the entry's newest version; space.mu is held.
+// commit makes the key that was made that of its version; space.mu is held.
 func (ro *rotation) commit(result found) (*state, error) {
 	e := ro.entry
 	now := e.state.Load()
@@ -249,20 +249,21 @@ func (ro *rotation) commit(result found) (*state, error) {
 		next := *ro.next
 		next.keepPolicy(now)
 		e.succeed(&next, ro.exact, "")
-		now = e.state.Load()
 	}
-	switch {
-	case e.number() != ro.number:
+	v := e.version(int(ro.number)) // another process may have added versions already
+	if v == nil {
 		return nil, errRotated
-	case now.key != nil:
+	}
+	now = v.state.Load()
+	if now.key != nil {
 		return now, nil
 	}
 	if err := matches(now.pin, result.bound.pin); err != nil {
 		return nil, err
 	}
 	next := *now
-	e.bind(&next, now, result)
-	e.state.Store(&next)
+	v.bind(&next, now, result)
+	v.state.Store(&next)
 	return &next, nil
 }
 
