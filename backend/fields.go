@@ -73,8 +73,8 @@ func SecretFields(params Params) map[string]Secret {
 		return nil
 	}
 	secrets := make(map[string]Secret)
-	for name, field := range fieldsOf(v) {
-		if s, ok := field.Interface().(Secret); ok {
+	for name, i := range fieldsOf(v.Type()) {
+		if s, ok := v.Field(i).Interface().(Secret); ok {
 			secrets[name] = s
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // ParamsDecoder is a Backend that can read parameters of its keys from JSON, as the managed-keys API and stores of entries
@@ -38,13 +39,13 @@ func DecodeParams[T Params](data []byte) (T, error) {
 	if err != nil {
 		return params, fmt.Errorf("backend: params: %w: %w", ErrInvalidParams, err)
 	}
-	fields := fieldsOf(reflect.ValueOf(&params).Elem())
+	fields, value := fieldsOf(reflect.TypeFor[T]()), reflect.ValueOf(&params).Elem()
 	for _, m := range members {
-		field, ok := fields[m.name]
+		i, ok := fields[m.name]
 		if !ok {
 			return params, &UnknownFieldError{m.name, params.BackendType(), slices.Sorted(maps.Keys(fields))}
 		}
-		if err := setField(field, m.value); err != nil {
+		if err := setField(value.Field(i), m.value); err != nil {
 			return params, fmt.Errorf("backend: params: %s: %w: %w", m.name, ErrInvalidParams, err)
 		}
 	}
@@ -92,21 +93,29 @@ func readObject(data []byte) ([]member, error) {
 	return members, nil
 }
 
-// fieldsOf returns the fields of a struct by their JSON names.
-func fieldsOf(v reflect.Value) map[string]reflect.Value {
-	fields := make(map[string]reflect.Value)
-	for field, value := range v.Fields() {
+// fieldNames are the fields of each type of parameters, as fieldsOf returns them: a registry reads a great many of one type.
+var fieldNames sync.Map
+
+// fieldsOf returns the index of each field of a struct by its JSON name. The map must not be modified.
+func fieldsOf(t reflect.Type) map[string]int {
+	if known, ok := fieldNames.Load(t); ok {
+		return known.(map[string]int)
+	}
+	fields := make(map[string]int)
+	for i := range t.NumField() {
+		field := t.Field(i)
 		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); field.IsExported() && name != "" && name != "-" {
-			fields[name] = value
+			fields[name] = i
 		}
 	}
-	return fields
+	known, _ := fieldNames.LoadOrStore(t, fields)
+	return known.(map[string]int)
 }
 
 // setField sets a field to a JSON value. The error never shows the value of a Secret.
 func setField(field reflect.Value, value json.RawMessage) error {
-	takes := map[reflect.Kind]string{reflect.Bool: "true or false", reflect.Int: "a whole number", reflect.String: "a string"}[field.Kind()]
 	refuse := func() error {
+		takes := map[reflect.Kind]string{reflect.Bool: "true or false", reflect.Int: "a whole number", reflect.String: "a string"}[field.Kind()]
 		if takes == "" {
 			takes = field.Type().String()
 		}
@@ -168,7 +177,8 @@ func EncodeParams(params Params) ([]byte, error) {
 		return nil, fmt.Errorf("backend: params are %T, not a struct: %w", params, ErrInvalidParams)
 	}
 	members := make(map[string]any)
-	for name, field := range fieldsOf(v) {
+	for name, i := range fieldsOf(v.Type()) {
+		field := v.Field(i)
 		if field.IsZero() {
 			continue
 		}

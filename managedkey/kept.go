@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -178,19 +179,35 @@ func (k *kept) load(records []store.Record, revision uint64, again bool) error {
 	}
 	// Mounts first, so that entries find those that they are granted to.
 	for _, prefix := range []string{mountsPrefix, entriesPrefix} {
-		for _, record := range records {
-			if !strings.HasPrefix(record.Key, prefix) {
-				continue
-			}
-			if err := k.put(record); err != nil && !again {
-				return err
-			} else if err != nil {
-				k.unreadable(record.Key, err)
-			}
+		if err := k.putAll(records, prefix, again); err != nil {
+			return err
 		}
 	}
 	k.forgetBut(there, revision)
 	return nil
+}
+
+// putAll is put for the records under prefix. Reading them is work for all processors.
+func (k *kept) putAll(records []store.Record, prefix string, again bool) error {
+	workers := runtime.GOMAXPROCS(0)
+	failed := make([]error, workers)
+	var running sync.WaitGroup
+	for w := range workers {
+		running.Go(func() {
+			for i := w; i < len(records) && failed[w] == nil; i += workers {
+				if !strings.HasPrefix(records[i].Key, prefix) {
+					continue
+				}
+				if err := k.put(records[i]); err != nil && !again {
+					failed[w] = err
+				} else if err != nil {
+					k.unreadable(records[i].Key, err)
+				}
+			}
+		})
+	}
+	running.Wait()
+	return errors.Join(failed...)
 }
 
 func (k *kept) unreadable(key string, err error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/google/uuid"
@@ -139,11 +138,7 @@ func encode(record any) []byte {
 func decode(key string, data []byte, out any) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	err := dec.Decode(out)
-	if err == nil {
-		_, err = dec.Token()
-	}
-	if err != io.EOF {
+	if dec.Decode(out) != nil || dec.InputOffset() != int64(len(data)) {
 		return fmt.Errorf("the record %q can't be read: %w", key, store.ErrCorrupt)
 	}
 	format := 0

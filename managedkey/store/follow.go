@@ -24,7 +24,9 @@ func Follow(ctx context.Context, s Store, prefix string, load func(records []Rec
 		}
 		var seen versions
 		for _, record := range records {
-			seen.add(record)
+			if record.Version > revision {
+				seen.add(record)
+			}
 		}
 		if err := follow(ctx, s, prefix, revision, &seen, change); !errors.Is(err, ErrCompacted) {
 			return err
