@@ -143,7 +143,7 @@ func (k *kept) update(ctx context.Context, e *entry, in Entry, next *state, olde
 		return err
 	}
 	if len(moves) == 0 { // the watch may have been faster, and be about to move the keys: whoever waits here waits for that
-		moves = append(older, &relocation{entry: e, next: next})
+		moves = append(older, &relocation{entry: e, next: next, number: uint32(in.KeyVersion)})
 	}
 	for _, move := range moves {
 		if st := move.entry.state.Load(); st.key == nil || st.sameLocation(move.next) {

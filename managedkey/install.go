@@ -140,7 +140,7 @@ func (e *entry) catchUp(in *Entry, next *state, first uint32, past []*state) (mo
 	e.kept.asked = nil
 	if e.accept(next) {
 		e.kept.asked = next
-		moves = append(moves, &relocation{entry: e, next: next})
+		moves = append(moves, newRelocation(e, next))
 	}
 	if len(past) == 0 {
 		return moves
@@ -151,7 +151,7 @@ func (e *entry) catchUp(in *Entry, next *state, first uint32, past []*state) (mo
 		o.connection, o.asked = in.Older[i].Connection, nil
 		if o.entry.accept(past[i]) {
 			o.asked = past[i]
-			moves = append(moves, &relocation{entry: o.entry, next: past[i]})
+			moves = append(moves, newRelocation(o.entry, past[i]))
 		}
 	}
 	e.lineage.Store(l)
@@ -184,13 +184,45 @@ func (e *entry) accept(next *state) (moves bool) {
 type relocation struct {
 	entry   *entry
 	next    *state
+	number  uint32 // of the version that moves
 	version uint64 // 0 for a move that another relocation insists on
+}
+
+func newRelocation(e *entry, next *state) *relocation {
+	return &relocation{entry: e, next: next, number: e.number()}
+}
+
+// wanted returns an error if the key is to go elsewhere by now, or is an older version's; space.mu is held.
+func (m *relocation) wanted() error {
+	if err := m.entry.stillNewest(int(m.number)); err != nil || m.entry.kept == nil {
+		return err
+	}
+	if asked := m.entry.asked(); asked == nil || !asked.sameLocation(m.next) {
+		return fmt.Errorf("the entry was changed meanwhile: %w", store.ErrConflict)
+	}
+	return nil
+}
+
+// asked returns where a version has to move to; space.mu is held. nil means nowhere.
+func (e *entry) asked() *state {
+	newest := e.space.byID(e.id)
+	if newest == nil || newest == e {
+		return e.kept.asked
+	}
+	l := newest.lineage.Load()
+	if l == nil {
+		return nil
+	}
+	if i := int(e.number()) - int(l.first); i >= 0 && i < len(l.older) {
+		return l.older[i].asked
+	}
+	return nil
 }
 
 // try opens the key at its new place and has the entry's handles go on there.
 func (m *relocation) try(ctx context.Context) error {
 	next := *m.next
-	return m.entry.update(ctx, &next, true)
+	return m.entry.update(ctx, &next, m.wanted, true)
 }
 
 // current reports whether nothing else was asked for since.
@@ -214,7 +246,7 @@ func (m *relocation) insist(k *kept) {
 	pause := patience
 	for m.current() && k.ctx.Err() == nil {
 		err := m.try(k.ctx)
-		if err == nil || errors.Is(err, errDeleted) || errors.Is(err, errAbsent) {
+		if err == nil || errors.Is(err, errDeleted) || errors.Is(err, errAbsent) || errors.Is(err, store.ErrConflict) {
 			return
 		}
 		k.log.Warn("managedkey: a key could not be opened at its new place", "key", m.entry.ref().String(), "error", err)

@@ -46,7 +46,8 @@ func (r *Registry) Update(ctx context.Context, in Entry) error {
 	case r.kept != nil:
 		err = r.kept.update(ctx, e, in, next, older)
 	default:
-		if err = e.update(ctx, next, false); err == nil {
+		still := func() error { return e.stillNewest(in.KeyVersion) }
+		if err = e.update(ctx, next, still, false); err == nil {
 			for _, move := range older { // each was opened there a moment ago
 				err = errors.Join(err, move.try(ctx))
 			}
@@ -58,8 +59,17 @@ func (r *Registry) Update(ctx context.Context, in Entry) error {
 	return nil
 }
 
-// update makes next the entry's state. If policyStays, it has brought no policy of its own, and that of the moment is kept.
-func (e *entry) update(ctx context.Context, next *state, policyStays bool) error {
+// stillNewest returns an error if number is not that of the newest version any more.
+func (e *entry) stillNewest(number int) error {
+	if number != int(e.number()) {
+		return errRotated
+	}
+	return nil
+}
+
+// update makes next the entry's state, unless still, which is called under space.mu, has an error by then. If policyStays, it has
+// brought no policy of its own, and that of the moment is kept.
+func (e *entry) update(ctx context.Context, next *state, still func() error, policyStays bool) error {
 	for {
 		if ctx.Err() != nil {
 			return ended(ctx)
@@ -69,6 +79,10 @@ func (e *entry) update(ctx context.Context, next *state, policyStays bool) error
 		if now.is(deleted) {
 			e.space.mu.Unlock()
 			return errAbsent
+		}
+		if err := still(); err != nil {
+			e.space.mu.Unlock()
+			return err
 		}
 		if policyStays {
 			next.keepPolicy(now)
@@ -88,7 +102,7 @@ func (e *entry) update(ctx context.Context, next *state, policyStays bool) error
 					if now := e.state.Load(); policyStays && !now.is(deleted) {
 						next.keepPolicy(now)
 					}
-					return e.move(f, next, result)
+					return e.move(f, next, still, result)
 				})
 		}
 		f := e.flight()
@@ -158,7 +172,7 @@ func (e *entry) planMoves(in *Entry, next *state) (moves []*relocation, err erro
 		}
 		moved.pin = st.pin
 		if !st.sameLocation(moved) {
-			moves = append(moves, &relocation{entry: o, next: moved})
+			moves = append(moves, newRelocation(o, moved))
 		}
 	}
 	return moves, nil
@@ -187,13 +201,16 @@ func (e *entry) leave(f *flight, err error) error {
 }
 
 // move makes next, whose key was opened, the state of the entry; space.mu is held.
-func (e *entry) move(f *flight, next *state, result found) (*state, error) {
+func (e *entry) move(f *flight, next *state, still func() error, result found) (*state, error) {
 	now := e.state.Load()
 	switch {
 	case now.is(deleted):
 		return nil, errAbsent
 	case e.flight() != f:
 		return nil, fmt.Errorf("%w: the key manager did not answer in time", backend.ErrUnavailable)
+	}
+	if err := still(); err != nil {
+		return nil, err
 	}
 	next.version = now.version + 1
 	fresh := now.key == nil && now.pin == nil && next.pin == nil

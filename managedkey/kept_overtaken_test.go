@@ -1,0 +1,100 @@
+package managedkey
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/backend/software"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+)
+
+// slow is a client of a key manager whose opens can be held back.
+type slow struct {
+	*software.Backend
+	hold map[string]*pause // by key_name; the open has its result before it is held
+}
+
+func (s *slow) Open(ctx context.Context, params backend.Params) (backend.Key, error) {
+	key, err := s.Backend.Open(ctx, params)
+	if p := s.hold[params.(software.Params).KeyName]; p != nil {
+		select {
+		case p.entered <- struct{}{}:
+			<-p.release
+		case <-p.release:
+		}
+	}
+	return key, err
+}
+
+func newPause() *pause { return &pause{make(chan struct{}), make(chan struct{})} }
+
+// named returns parameters of an ECDSA key.
+func named(name string) software.Params {
+	return software.Params{KeyName: name, KeyType: software.ECDSA, Curve: software.P256}
+}
+
+// copyOf puts a copy of the key called from into keys, called to.
+func copyOf(t *testing.T, keys *software.Backend, private any, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		_, err := keys.Import(t.Context(), software.Params{KeyName: name}, private, nil)
+		require.NoError(t, err)
+	}
+}
+
+// behind joins the programs with one whose opens can be held back.
+func behind(t *testing.T, st store.Store, keys *software.Backend, hold ...string) (*Registry, *slow) {
+	t.Helper()
+	s := &slow{keys.Share(), make(map[string]*pause)}
+	for _, name := range hold {
+		s.hold[name] = newPause()
+	}
+	other := keys.Share()
+	r, err := Open(t.Context(), st, []Connection{{Backend: s}, {Name: "other", Backend: other}}, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, r.Close())
+		s.Close()
+		other.Close()
+	})
+	return r, s
+}
+
+// TestMoveOvertakenByRotate: a key that is being opened at its new place, when the entry is rotated, isn't taken for the next
+// version.
+func TestMoveOvertakenByRotate(t *testing.T) {
+	st, all := sites(t, 1)
+	a := all[0]
+	private := newPrivate(t)
+	copyOf(t, a.keys, private, "ca", "copy")
+	b, held := behind(t, st, a.keys, "copy")
+	require.NoError(t, a.Create(t.Context(), keptEntryOf(named("ca"))))
+	soon(t, "b sees the entry", func() bool { return len(b.List("team-a")) == 1 })
+	one, err := b.Key(t.Context(), keptRef)
+	require.NoError(t, err)
+	require.NoError(t, a.Update(t.Context(), keptEntryOf(named("copy"))))
+	<-held.hold["copy"].entered // b opens the key at its new place
+	two, err := a.Rotate(t.Context(), keptRef, nil)
+	require.NoError(t, err)
+	soon(t, "b has heard of version 2", func() bool { e, err := b.Entry(keptRef); return err == nil && e.KeyVersion == 2 })
+	close(held.hold["copy"].release)
+	got, err := b.Key(t.Context(), keptRef) // which waits for that
+	require.NoError(t, err)
+	assert.Equal(t, 2, got.Version())
+	assert.True(t, two.Public().(*ecdsa.PublicKey).Equal(got.Public()), "it is another key")
+	assert.NoError(t, signs(one))
+}
+
+func newPrivate(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	return private
+}
