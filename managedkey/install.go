@@ -134,7 +134,9 @@ func (e *entry) catchUp(in *Entry, next *state, first uint32, past []*state) (mo
 		if i+1 < len(past) {
 			newest.backend, newest.params, newest.pin = past[i+1].backend, past[i+1].params, past[i+1].pin
 		}
-		e.succeed(&newest, past[i].params, in.Older[i].Connection)
+		// Where its key was opened, which need not be where the record has it by now: accept finds out.
+		now := e.state.Load()
+		e.succeed(&newest, exactParams(now.backend, now.params, now.key), in.Older[i].Connection)
 	}
 	e.trim(first)
 	e.kept.asked = nil

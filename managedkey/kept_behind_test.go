@@ -1,0 +1,54 @@
+package managedkey
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/backend/software"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+)
+
+// TestCatchUpMoved: a program that hears of a move and of a rotation at once moves what became an older version too.
+func TestCatchUpMoved(t *testing.T) {
+	secret := func(name string) software.Params {
+		return software.Params{KeyName: name, KeyType: software.AES, KeyBits: 256}
+	}
+	st, all := sites(t, 1)
+	a := all[0]
+	in := keptEntryOf(secret("ca"))
+	in.Usages = backend.UsageEncrypt | backend.UsageDecrypt
+	require.NoError(t, a.Create(t.Context(), in))
+	first, err := a.Key(t.Context(), keptRef)
+	require.NoError(t, err)
+	b := join(t, frozen{st}, a.keys)
+	one, err := b.Key(t.Context(), keptRef)
+	require.NoError(t, err)
+
+	_, err = a.keys.Generate(t.Context(), secret("new"), nil)
+	require.NoError(t, err)
+	in.Params = secret("new")
+	require.NoError(t, a.Update(t.Context(), in))
+	_, err = first.Seal(t.Context(), nil, nil)
+	require.ErrorIs(t, err, backend.ErrKeyChanged)
+	_, err = a.Rotate(t.Context(), keptRef, nil)
+	require.NoError(t, err)
+	moved, err := a.KeyVersion(t.Context(), keptRef, 1)
+	require.NoError(t, err)
+	ciphertext, err := moved.Seal(t.Context(), []byte("text"), nil)
+	require.NoError(t, err)
+
+	assert.ErrorIs(t, b.Update(t.Context(), in), store.ErrConflict) // and b reads the record
+	soon(t, "b's version 1 is a's", func() bool {
+		theirs, err := b.KeyVersion(t.Context(), keptRef, 1)
+		if err != nil {
+			return false
+		}
+		text, err := theirs.Open(t.Context(), ciphertext, nil)
+		return err == nil && string(text) == "text"
+	})
+	_, err = one.Seal(t.Context(), nil, nil)
+	assert.ErrorIs(t, err, backend.ErrKeyChanged, "as a's handle")
+}
