@@ -52,3 +52,25 @@ func TestCatchUpMoved(t *testing.T) {
 	_, err = one.Seal(t.Context(), nil, nil)
 	assert.ErrorIs(t, err, backend.ErrKeyChanged, "as a's handle")
 }
+
+// TestRotateBehind: a program that has not heard yet where the key was moved, and rotates, records the place where it is.
+func TestRotateBehind(t *testing.T) {
+	st, all := sites(t, 1)
+	a := all[0]
+	copyOf(t, a.keys, newPrivate(t), "ca", "copy")
+	require.NoError(t, a.Create(t.Context(), keptEntryOf(named("ca"))))
+	b := join(t, frozen{st}, a.keys)
+	_, err := b.Key(t.Context(), keptRef)
+	require.NoError(t, err)
+	in := keptEntryOf(named("copy"))
+	in.Connection = "other"
+	require.NoError(t, a.Update(t.Context(), in))
+	_, err = b.Rotate(t.Context(), keptRef, nil)
+	require.NoError(t, err)
+	got, err := join(t, st, a.keys).Entry(keptRef)
+	require.NoError(t, err)
+	require.Len(t, got.Older, 1)
+	assert.Equal(t, "other", got.Older[0].Connection)
+	assert.Equal(t, "copy", got.Older[0].Params.(software.Params).KeyName)
+	assert.Equal(t, "ca-v2", got.Params.(software.Params).KeyName)
+}

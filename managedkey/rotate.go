@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -105,6 +106,7 @@ type rotation struct {
 	make       func(context.Context) (backend.Key, backend.Params, error)
 	next       *state // the version to be; its place is known for certain when make has returned
 	connection string // where that is
+	was        OlderVersion // where the version is, as far as is known, that becomes an older one
 	exact      backend.Params
 }
 
@@ -115,6 +117,7 @@ func (ro *rotation) plan(opts *RotateOptions) error {
 		return fmt.Errorf("the entry has %d versions, which is the most; Trim takes old ones away: %w", len(l.older)+1, backend.ErrInvalidParams)
 	}
 	in := ro.entry.export()
+	ro.was = OlderVersion{Connection: in.Connection, Params: in.Params}
 	ro.exact = exactParams(in.Backend, in.Params, st.key)
 	if opts.Params != nil {
 		in.Params = opts.Params
@@ -226,7 +229,15 @@ func (ro *rotation) keep(ctx context.Context, k *kept) error {
 		case record.KeyVersion != int(ro.number)-1:
 			return false, errRotated
 		}
-		record.Older = append(slices.Clone(record.Older), olderRecord{record.KeyVersion, record.Connection, past, record.Pin})
+		older := olderRecord{record.KeyVersion, record.Connection, record.Params, record.Pin}
+		at, err := older.version(e.ref(), record.Type, k.conns)
+		if err != nil {
+			return false, err
+		}
+		if at.Connection == ro.was.Connection && reflect.DeepEqual(at.Params, ro.was.Params) { // nobody has moved it meanwhile
+			older.Params = past
+		}
+		record.Older = append(slices.Clone(record.Older), older)
 		record.KeyVersion, record.Connection, record.Params, record.Pin = int(ro.number), ro.connection, next, hex.EncodeToString(pinBytes(ro.next.pin))
 		return true, nil
 	})
