@@ -110,7 +110,7 @@ func (k *kept) create(ctx context.Context, in Entry) error {
 
 // update is Registry.Update; next is the state that in describes, and older what has to move of the older versions.
 func (k *kept) update(ctx context.Context, e *entry, in Entry, next *state, older []*relocation) error {
-	if st := e.state.Load(); !st.is(deleted) && !st.sameLocation(next) {
+	if st := e.state.Load(); !st.is(deleted) && !st.stays(next) {
 		if err := e.probe(ctx, st, next); err != nil {
 			return err
 		}

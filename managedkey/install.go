@@ -164,7 +164,7 @@ func (e *entry) catchUp(in *Entry, next *state, first uint32, past []*state) (mo
 // new place: then the policy alone is next's, and the key stays where it is.
 func (e *entry) accept(next *state) (moves bool) {
 	now, fresh := e.state.Load(), *next
-	other := next.pin != nil && now.pin != nil && *next.pin != *now.pin // another key, on purpose
+	other := next.pin != nil && matches(next.pin, now.pin) != nil && (now.pin != nil || now.key != nil) // another key, on purpose
 	if fresh.pin == nil {
 		fresh.pin = now.pin
 	}

@@ -74,3 +74,51 @@ func TestRotateBehind(t *testing.T) {
 	assert.Equal(t, "copy", got.Older[0].Params.(software.Params).KeyName)
 	assert.Equal(t, "ca-v2", got.Params.(software.Params).KeyName)
 }
+
+// TestWrongPinSamePlace: an update that points an entry at another key, where there is none, is refused as in a registry
+// without a store.
+func TestWrongPinSamePlace(t *testing.T) {
+	_, all := sites(t, 1)
+	a := all[0]
+	require.NoError(t, a.Create(t.Context(), keptEntryOf(keptParams)))
+	key, err := a.Key(t.Context(), keptRef)
+	require.NoError(t, err)
+	in := keptEntryOf(keptParams)
+	in.PublicKeySHA256 = fakeKey{"else"}.pin(t)
+	assert.ErrorIs(t, a.Update(t.Context(), in), backend.ErrKeyChanged)
+	assert.NoError(t, signs(key))
+	again, err := a.Key(t.Context(), keptRef)
+	require.NoError(t, err)
+	assert.NoError(t, signs(again))
+}
+
+// TestPinOfSymmetric: when an entry is pointed at a key pair that took the place of a symmetric key, nobody goes on with the
+// symmetric one.
+func TestPinOfSymmetric(t *testing.T) {
+	_, all := sites(t, 2)
+	a, b := all[0], all[1]
+	in := keptEntryOf(software.Params{KeyName: "ca"})
+	_, err := a.keys.Generate(t.Context(), software.Params{KeyName: "ca", KeyType: software.AES, KeyBits: 256}, nil)
+	require.NoError(t, err)
+	require.NoError(t, a.Create(t.Context(), in))
+	soon(t, "b sees the entry", func() bool { return len(b.List("team-a")) == 1 })
+	for _, s := range all {
+		key, err := s.Key(t.Context(), keptRef)
+		require.NoError(t, err)
+		require.Nil(t, key.Public())
+	}
+	private := newPrivate(t)
+	_, err = a.keys.Import(t.Context(), software.Params{KeyName: "ca"}, private, &backend.ImportOptions{Replace: true})
+	require.NoError(t, err)
+	pin, err := backend.Fingerprint(private.Public())
+	require.NoError(t, err)
+	in.PublicKeySHA256 = pin[:]
+	require.NoError(t, a.Update(t.Context(), in))
+	for _, s := range all {
+		soon(t, "the pin is known", func() bool { e, err := s.Entry(keptRef); return err == nil && len(e.PublicKeySHA256) > 0 })
+		key, err := s.Key(t.Context(), keptRef)
+		require.NoError(t, err)
+		require.NotNil(t, key.Public())
+		assert.NoError(t, signs(key))
+	}
+}

@@ -87,7 +87,7 @@ func (e *entry) update(ctx context.Context, next *state, still func() error, pol
 		if policyStays {
 			next.keepPolicy(now)
 		}
-		if now.sameLocation(next) && (next.pin == nil || now.pin != nil && *now.pin == *next.pin) {
+		if now.stays(next) {
 			next.version, next.pin, next.key, next.bound = now.version, now.pin, now.key, now.bound
 			e.put(next)
 			e.space.mu.Unlock()
@@ -176,6 +176,11 @@ func (e *entry) planMoves(in *Entry, next *state) (moves []*relocation, err erro
 		}
 	}
 	return moves, nil
+}
+
+// stays reports whether an update to next means the same key at the same place.
+func (s *state) stays(next *state) bool {
+	return s.sameLocation(next) && (next.pin == nil || s.pin != nil && *s.pin == *next.pin)
 }
 
 // keepPolicy gives s the policy of now.
