@@ -87,6 +87,13 @@ func (k *kept) change(ctx context.Context, ref namespace.Ref, fn func(*entryReco
 	}
 }
 
+// amend is change for who doesn't wait for the moves of keys that are seen on the way.
+func (k *kept) amend(ctx context.Context, ref namespace.Ref, fn func(*entryRecord, uint64) (bool, error)) error {
+	moves, err := k.change(ctx, ref, fn)
+	k.insist(moves)
+	return err
+}
+
 // create is Registry.Create.
 func (k *kept) create(ctx context.Context, in Entry) error {
 	id, err := uuid.NewRandom()
@@ -266,7 +273,7 @@ func (k *kept) resolve(ns namespace.Path, nameOrUUID string) *entry {
 
 // setGrant is Registry.Grant and Registry.Revoke.
 func (k *kept) setGrant(ctx context.Context, ref namespace.Ref, mount string, granted bool) error {
-	_, err := k.change(ctx, ref, func(record *entryRecord, _ uint64) (bool, error) {
+	return k.amend(ctx, ref, func(record *entryRecord, _ uint64) (bool, error) {
 		if slices.Contains(record.Grants, mount) == granted {
 			return false, nil
 		}
@@ -277,7 +284,6 @@ func (k *kept) setGrant(ctx context.Context, ref namespace.Ref, mount string, gr
 		}
 		return true, nil
 	})
-	return err
 }
 
 // rename is Registry.Rename.
@@ -359,7 +365,7 @@ func (e *entry) pinning(replace bool, call callFunc) callFunc {
 		if st := e.state.Load(); st.pin != nil && *st.pin == pin {
 			return key, nil
 		}
-		_, err = k.change(ctx, e.ref(), func(record *entryRecord, _ uint64) (bool, error) {
+		err = k.amend(ctx, e.ref(), func(record *entryRecord, _ uint64) (bool, error) {
 			switch at, hash := record.pin(int(number)), hex.EncodeToString(pin[:]); {
 			case record.UUID != e.id || at == nil:
 				return false, errDeleted

@@ -122,3 +122,29 @@ func TestPinOfSymmetric(t *testing.T) {
 		assert.NoError(t, signs(key))
 	}
 }
+
+// TestMoveHeardOnTheWay: a program that learns where a key was moved from a record that it changes itself moves it too.
+func TestMoveHeardOnTheWay(t *testing.T) {
+	for name, change := range map[string]func(r *Registry, m *Mount) error{
+		"grant":  func(r *Registry, m *Mount) error { return r.Grant(bg, m, "ca") },
+		"rotate": func(r *Registry, _ *Mount) error { _, err := r.Rotate(bg, keptRef, nil); return err },
+		"trim":   func(r *Registry, _ *Mount) error { return r.Trim(bg, keptRef, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			st, all := sites(t, 1)
+			a := all[0]
+			require.NoError(t, a.Create(bg, keptEntryOf(keptParams)))
+			b := join(t, frozen{st}, a.keys)
+			m, err := b.Mount(bg, "team-a", "pki")
+			require.NoError(t, err)
+			key, err := b.Key(bg, keptRef)
+			require.NoError(t, err)
+			in := keptEntryOf(keptParams)
+			in.Connection = "other"
+			require.NoError(t, a.Update(bg, in))
+			require.NoError(t, change(b.Registry, m))
+			require.NoError(t, b.keys.Close())
+			soon(t, "b's handle goes on at the new place", func() bool { return signs(key) == nil })
+		})
+	}
+}

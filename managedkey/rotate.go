@@ -222,7 +222,7 @@ func (ro *rotation) keep(ctx context.Context, k *kept) error {
 	if err != nil {
 		return err
 	}
-	_, err = k.change(ctx, e.ref(), func(record *entryRecord, _ uint64) (bool, error) {
+	err = k.amend(ctx, e.ref(), func(record *entryRecord, _ uint64) (bool, error) {
 		switch {
 		case record.UUID != e.id:
 			return false, errDeleted
@@ -290,7 +290,7 @@ func (r *Registry) Trim(ctx context.Context, ref namespace.Ref, oldest int) erro
 		return err
 	}
 	if r.kept != nil {
-		_, err = r.kept.change(ctx, ref, func(record *entryRecord, _ uint64) (bool, error) {
+		err = r.kept.amend(ctx, ref, func(record *entryRecord, _ uint64) (bool, error) {
 			if record.UUID != e.id {
 				return false, errAbsent
 			}
