@@ -115,8 +115,9 @@ func (k *kept) create(ctx context.Context, in Entry) error {
 	return err
 }
 
-// update is Registry.Update; next is the state that in describes, and older what has to move of the older versions.
-func (k *kept) update(ctx context.Context, e *entry, in Entry, next *state, older []*relocation) error {
+// update is Registry.Update; next is the state that in describes, and older what has to move of the older versions. The others
+// are left as the record has them, unless they were given.
+func (k *kept) update(ctx context.Context, e *entry, in Entry, next *state, older []*relocation, given bool) error {
 	if st := e.state.Load(); !st.is(deleted) && !st.stays(next) {
 		if err := e.probe(ctx, st, next); err != nil {
 			return err
@@ -139,6 +140,9 @@ func (k *kept) update(ctx context.Context, e *entry, in Entry, next *state, olde
 		changed.Grants = record.Grants
 		for i := range changed.Older {
 			changed.Older[i].Pin = record.Older[i].Pin
+			if !given && !slices.ContainsFunc(older, func(m *relocation) bool { return int(m.number) == changed.Older[i].Version }) {
+				changed.Older[i] = record.Older[i]
+			}
 		}
 		if changed.Pin == "" {
 			changed.Pin = record.Pin

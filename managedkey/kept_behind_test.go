@@ -148,3 +148,29 @@ func TestMoveHeardOnTheWay(t *testing.T) {
 		})
 	}
 }
+
+// TestUpdateBehindKeepsOlder: an update that leaves older versions as they are takes back no move of them that its program has
+// not heard of.
+func TestUpdateBehindKeepsOlder(t *testing.T) {
+	st, all := sites(t, 1)
+	a := all[0]
+	copyOf(t, a.keys, newPrivate(t), "ca", "copy")
+	require.NoError(t, a.Create(t.Context(), keptEntryOf(named("ca"))))
+	_, err := a.Rotate(t.Context(), keptRef, nil)
+	require.NoError(t, err)
+	b := join(t, frozen{st}, a.keys)
+	in, err := a.Entry(keptRef)
+	require.NoError(t, err)
+	in.Older[0].Params = named("copy")
+	require.NoError(t, a.Update(t.Context(), in))
+	in, err = b.Entry(keptRef)
+	require.NoError(t, err)
+	in.Older, in.Version, in.Usages = nil, 0, backend.UsageSign
+	require.NoError(t, b.Update(t.Context(), in))
+	for _, r := range []*Registry{b.Registry, join(t, st, a.keys).Registry} {
+		got, err := r.Entry(keptRef)
+		require.NoError(t, err)
+		assert.Equal(t, backend.UsageSign, got.Usages)
+		assert.Equal(t, "copy", got.Older[0].Params.(software.Params).KeyName)
+	}
+}

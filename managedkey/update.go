@@ -40,11 +40,12 @@ func (r *Registry) Update(ctx context.Context, in Entry) error {
 		return fail("update", in.Ref, in.Backend.Type(), fmt.Errorf("field UUID is %.40q, that of the entry is %q: %w",
 			in.UUID, e.id, backend.ErrInvalidParams))
 	}
+	given := in.Older != nil
 	older, err := e.plan(ctx, &in, next)
 	switch {
 	case err != nil:
 	case r.kept != nil:
-		err = r.kept.update(ctx, e, in, next, older)
+		err = r.kept.update(ctx, e, in, next, older, given)
 	default:
 		still := func() error { return e.stillNewest(in.KeyVersion) }
 		if err = e.update(ctx, next, still, false); err == nil {
