@@ -174,3 +174,27 @@ func TestUpdateBehindKeepsOlder(t *testing.T) {
 		assert.Equal(t, "copy", got.Older[0].Params.(software.Params).KeyName)
 	}
 }
+
+// TestOlderOnAbsentConnection: a program that lacks the connection of an older version reads, changes and trims the entry.
+func TestOlderOnAbsentConnection(t *testing.T) {
+	st, all := sites(t, 1)
+	a := all[0]
+	in := keptEntryOf(keptParams)
+	in.Connection = "other"
+	require.NoError(t, a.Create(t.Context(), in))
+	_, err := a.Rotate(t.Context(), keptRef, &RotateOptions{Params: named("next"), Connection: "software"})
+	require.NoError(t, err)
+	b, err := Open(t.Context(), st, []Connection{{Backend: a.keys}}, nil)
+	require.NoError(t, err)
+	defer b.Close()
+	entry, err := b.Entry(keptRef)
+	require.NoError(t, err)
+	entry.MinDecryptionVersion = 2
+	require.NoError(t, b.Update(t.Context(), entry))
+	soon(t, "a hears of it", func() bool { e, err := a.Entry(keptRef); return err == nil && e.MinDecryptionVersion == 2 })
+	got, err := a.Entry(keptRef)
+	require.NoError(t, err)
+	assert.Equal(t, keptParams, got.Older[0].Params, "it is what it was")
+	assert.Equal(t, "other", got.Older[0].Connection)
+	require.NoError(t, b.Trim(t.Context(), keptRef, 2))
+}

@@ -171,6 +171,9 @@ func (r *Registry) newState(in *Entry) (*state, error) {
 	in.Older = slices.Clone(in.Older)
 	for i := range in.Older {
 		o := &in.Older[i]
+		if at, ok := o.Backend.(absentBackend); ok && r.kept != nil && at.connection == o.Connection {
+			continue // it stays what it is: who has retired a connection must be able to retire its versions
+		}
 		if err := r.complete(in.Ref.Namespace, &o.Connection, &o.Backend); err != nil {
 			return nil, fmt.Errorf("field Older, version %d: %w", o.Version, err)
 		}
