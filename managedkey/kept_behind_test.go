@@ -9,6 +9,7 @@ import (
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/backend/software"
 	"github.com/managedkeys/managedkeys/managedkey/store"
+	"github.com/managedkeys/managedkeys/managedkey/store/memory"
 )
 
 // TestCatchUpMoved: a program that hears of a move and of a rotation at once moves what became an older version too.
@@ -197,4 +198,51 @@ func TestOlderOnAbsentConnection(t *testing.T) {
 	assert.Equal(t, keptParams, got.Older[0].Params, "it is what it was")
 	assert.Equal(t, "other", got.Older[0].Connection)
 	require.NoError(t, b.Trim(t.Context(), keptRef, 2))
+}
+
+// TestUpdateOfPendingMove: versions that are on their way to a connection go elsewhere together, as they would from there.
+func TestUpdateOfPendingMove(t *testing.T) {
+	st := memory.New(nil)
+	defer st.Close()
+	keys := software.New(nil)
+	defer keys.Close()
+	var programs []*Registry
+	var gone *place
+	for range 2 {
+		var conns []Connection
+		for _, name := range []string{"old", "new", "third"} {
+			p := &place{Backend: keys.Share()}
+			defer p.Close()
+			conns = append(conns, Connection{Name: name, Backend: p})
+		}
+		gone = conns[1].Backend.(*place)
+		r, err := Open(t.Context(), st, conns, nil)
+		require.NoError(t, err)
+		defer r.Close()
+		programs = append(programs, r)
+	}
+	a, b := programs[0], programs[1]
+	in := keptEntryOf(keptParams)
+	in.Connection = "old"
+	require.NoError(t, a.Create(t.Context(), in))
+	_, err := a.Rotate(t.Context(), keptRef, nil)
+	require.NoError(t, err)
+	soon(t, "b has both versions", func() bool {
+		one, err := b.KeyVersion(t.Context(), keptRef, 1)
+		if err != nil || signs(one) != nil {
+			return false
+		}
+		two, err := b.Key(t.Context(), keptRef)
+		return err == nil && two.Version() == 2
+	})
+	gone.away.Store(true)
+	in.Params, in.Connection = named("ca-v2"), "new"
+	require.NoError(t, a.Update(t.Context(), in))
+	soon(t, "b has heard, and tried", func() bool { return gone.lost.Load() > 0 })
+	in.Connection = "third"
+	require.NoError(t, b.Update(t.Context(), in))
+	got, err := b.Entry(keptRef)
+	require.NoError(t, err)
+	assert.Equal(t, "third", got.Connection)
+	assert.Equal(t, "third", got.Older[0].Connection)
 }

@@ -146,12 +146,13 @@ func (e *entry) planMoves(in *Entry, next *state) (moves []*relocation, err erro
 	if next.window, err = newWindow(in, e.number()); err != nil {
 		return nil, err
 	}
-	past := e.lineage.Load().export()
+	from := e.export() // which a move that is under way has left already
+	past := from.Older
 	switch {
 	case in.Older == nil:
 		in.Older = past
 		for i := range past {
-			if o := &in.Older[i]; sameBackend(o.Backend, now.backend) && (e.kept == nil || o.Connection == e.kept.connection) {
+			if o := &in.Older[i]; sameBackend(o.Backend, from.Backend) && o.Connection == from.Connection {
 				o.Backend, o.Connection = next.backend, in.Connection
 			}
 		}
