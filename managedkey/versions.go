@@ -265,7 +265,7 @@ func (e *entry) inherit(first uint32, past []*state, in *Entry) {
 }
 
 // KeyVersion returns a handle to one version of the key, as [Registry.Key] does to the newest. It opens the version if that was
-// not done before, and never generates one. The error wraps backend.ErrKeyNotFound if there is no such version.
+// not done before; an older one is never generated. The error wraps backend.ErrKeyNotFound if there is no such version.
 func (r *Registry) KeyVersion(ctx context.Context, ref namespace.Ref, version int) (*Key, error) {
 	e, err := r.lookup("open", ref)
 	if err != nil {
@@ -283,34 +283,60 @@ func (m *Mount) KeyVersion(ctx context.Context, nameOrUUID string, version int) 
 	return m.opened(ctx, nameOrUUID, func(e *entry) (*state, error) { return e.openVersion(ctx, version) })
 }
 
-// KeyFor returns a handle to the version of a key that has this public key, the newest or an older one. The error is that of
-// [Mount.Key], or wraps backend.ErrKeyChanged if no version has it.
+// KeyFor returns a handle to the version of a key that has this public key, the newest or an older one. Versions
+// whose public key isn't known yet are opened to see it. The error is that of [Mount.Key], or wraps backend.ErrKeyChanged if no
+// version has it.
 func (m *Mount) KeyFor(ctx context.Context, nameOrUUID string, public crypto.PublicKey) (*Key, error) {
 	pin, err := backend.Fingerprint(public)
 	if err != nil {
 		return nil, m.fail("open", nameOrUUID, "", err)
 	}
-	return m.opened(ctx, nameOrUUID, func(e *entry) (*state, error) {
-		if st := e.state.Load(); st.pin == nil && e.lineage.Load() == nil { // never opened
-			if _, err := e.open(ctx); err != nil {
+	return m.opened(ctx, nameOrUUID, func(e *entry) (*state, error) { return e.openPinned(ctx, pin) })
+}
+
+// openPinned returns the state of the version that has the pin, with an open key. Versions that nobody has seen yet are opened
+// to see whether they have it.
+func (e *entry) openPinned(ctx context.Context, pin [sha256.Size]byte) (*state, error) {
+	refusal := fmt.Errorf("no version of the key has the public key with SHA-256 %x: %w", pin, backend.ErrKeyChanged)
+	tried := make(map[uint32]bool)
+	for {
+		v, st := e.pinned(pin)
+		if v == nil {
+			number, unseen := e.unseen(tried)
+			if unseen == nil {
+				return nil, refusal
+			}
+			if _, err := unseen.open(ctx); err != nil {
+				refusal = fmt.Errorf("version %d: %w", number, err)
+			}
+			tried[number] = true
+			continue
+		}
+		if st.key == nil {
+			var err error
+			if st, err = v.open(ctx); err != nil {
 				return nil, err
 			}
 		}
-		for {
-			v, st := e.pinned(pin)
-			if v == nil {
-				return nil, fmt.Errorf("no version of the key has the public key with SHA-256 %x: %w", pin, backend.ErrKeyChanged)
-			}
-			if st.key == nil {
-				if st, err = v.open(ctx); err != nil {
-					return nil, err
-				}
-			}
-			if st.bound.pin != nil && *st.bound.pin == pin { // it may have become an older one meanwhile
-				return st, nil
-			}
+		if st.bound.pin != nil && *st.bound.pin == pin { // it may have become an older one meanwhile
+			return st, nil
 		}
-	})
+	}
+}
+
+// unseen returns the newest version whose key was never opened, and its number, but none of tried; or nil.
+func (e *entry) unseen(tried map[uint32]bool) (uint32, *entry) {
+	e.space.mu.Lock()
+	defer e.space.mu.Unlock()
+	for n := e.number(); ; n-- {
+		v := e.version(int(n))
+		if v == nil {
+			return 0, nil
+		}
+		if st := v.state.Load(); st.key == nil && st.pin == nil && !tried[n] {
+			return n, v
+		}
+	}
 }
 
 // pinned returns the version that has the pin, and its state; or nil.
