@@ -104,8 +104,8 @@ type rotation struct {
 	want   []byte // its pin, or nil
 
 	make       func(context.Context) (backend.Key, backend.Params, error)
-	next       *state // the version to be; its place is known for certain when make has returned
-	connection string // where that is
+	next       *state       // the version to be; its place is known for certain when make has returned
+	connection string       // where that is
 	was        OlderVersion // where the version is, as far as is known, that becomes an older one
 	exact      backend.Params
 }
@@ -192,10 +192,10 @@ func (ro *rotation) call(ctx context.Context) (backend.Key, error) {
 func (ro *rotation) check(key backend.Key) error {
 	e := ro.entry
 	if key.Public() == nil {
-		if now := ro.from.key; now != nil && now.Public() == nil && now.ID() == key.ID() {
-			return fmt.Errorf("it is version %d, the newest, already: %w", ro.number-1, backend.ErrKeyExists)
+		if err := matches(ro.next.pin, nil); err != nil {
+			return err
 		}
-		return matches(ro.next.pin, nil)
+		return ro.checkSymmetric(key)
 	}
 	pin, err := backend.Fingerprint(key.Public())
 	if err != nil {
@@ -209,6 +209,21 @@ func (ro *rotation) check(key backend.Key) error {
 	}
 	ro.next.pin = &pin
 	return nil
+}
+
+// checkSymmetric makes sure that a key without a public key is none of those that the entry has, which have nothing to compare but
+// what their key manager calls them, and where they are.
+func (ro *rotation) checkSymmetric(key backend.Key) error {
+	for n := int(ro.number) - 1; ; n-- {
+		v := ro.entry.version(n)
+		if v == nil {
+			return nil
+		}
+		st := v.state.Load()
+		if st.sameLocation(ro.next) || st.key != nil && st.key.Public() == nil && st.key.ID() == key.ID() {
+			return fmt.Errorf("it is version %d already: %w", n, backend.ErrKeyExists)
+		}
+	}
 }
 
 // keep adds the version to the entry's record, and so to the entry.

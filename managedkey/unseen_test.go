@@ -49,3 +49,19 @@ func TestKeyVersionGenerates(t *testing.T) {
 	require.NoError(t, err)
 	signsAs(t, two, "new#1")
 }
+
+// TestRotateBackSymmetric: a symmetric key that an older version has is not taken for a next one.
+func TestRotateBackSymmetric(t *testing.T) {
+	r, c, _ := rotating(t, "sym")
+	_, err := r.Rotate(t.Context(), ref("team-a/ca"), nil)
+	require.NoError(t, err)
+	_, err = r.Rotate(t.Context(), ref("team-a/ca"), &RotateOptions{Params: params{Label: "sym"}})
+	check(t, err, backend.ErrKeyExists, "version 1 already")
+
+	in := entryOf(c, "team-a/old", 0)
+	in.Params, in.Older = params{Label: "sym-v2"}, []OlderVersion{{Version: 1, Backend: c, Params: params{Label: "sym"}}}
+	mustCreate(t, r, in)
+	_, err = r.Rotate(t.Context(), ref("team-a/old"), &RotateOptions{Params: params{Label: "sym"}})
+	check(t, err, backend.ErrKeyExists, "version 1 already")
+	assert.Equal(t, 2, mustKey(t, r, "team-a/old").Version())
+}
