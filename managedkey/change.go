@@ -3,7 +3,6 @@ package managedkey
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -348,45 +347,4 @@ func (k *kept) unmount(ctx context.Context, m *Mount) error {
 		}
 	}
 	return nil
-}
-
-// pinning returns call, and after it what pins the entry to the key in the store, so that all processes have the same pin
-// before any of them uses the key. Where replace is set, the key takes the place of the one that was pinned.
-func (e *entry) pinning(replace bool, call callFunc) callFunc {
-	if e.kept == nil {
-		return call
-	}
-	k, number := e.space.registry.kept, e.number()
-	return func(ctx context.Context) (backend.Key, error) {
-		key, err := call(ctx)
-		if err != nil || isNil(key) || key.Public() == nil {
-			return key, err
-		}
-		pin, err := backend.Fingerprint(key.Public())
-		if err != nil {
-			return nil, err
-		}
-		if st := e.state.Load(); st.pin != nil && *st.pin == pin {
-			return key, nil
-		}
-		err = k.amend(ctx, e.ref(), func(record *entryRecord, _ uint64) (bool, error) {
-			switch at, hash := record.pin(int(number)), hex.EncodeToString(pin[:]); {
-			case record.UUID != e.id || at == nil:
-				return false, errDeleted
-			case replace && record.KeyVersion != int(number):
-				return false, errRotated
-			case *at == hash:
-				return false, nil
-			case *at != "" && !replace:
-				return false, fmt.Errorf("the public key has SHA-256 %s, the pin is %s: %w", hash, *at, backend.ErrKeyChanged)
-			default:
-				*at = hash
-				return true, nil
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-		return key, nil
-	}
 }

@@ -68,6 +68,9 @@ var (
 	// errRotated is what an operation answers that meant the newest version, if another one is the newest now.
 	errRotated = fmt.Errorf("the entry was rotated meanwhile: %w", store.ErrConflict)
 
+	// errMoved is what it answers if that is elsewhere now.
+	errMoved = fmt.Errorf("the entry was moved meanwhile: %w", store.ErrConflict)
+
 	// errAbsent is the same for every name that a namespace doesn't have, whether other namespaces have it or not.
 	errAbsent = fmt.Errorf("no such entry in this namespace: %w", backend.ErrKeyNotFound)
 

@@ -20,7 +20,8 @@ import (
 //
 // The error wraps backend.ErrNotPermitted if the entry doesn't allow it, and backend.ErrKeyExists too if what is
 // missing is the permission to replace; backend.ErrUnsupported if the backend can't generate; backend.ErrKeyNotFound
-// if there is no such entry; or what the backend returned.
+// if there is no such entry; store.ErrConflict if another process has moved or rotated the entry meanwhile; or what the backend
+// returned.
 func (r *Registry) Generate(ctx context.Context, ref namespace.Ref) (*Key, error) {
 	return r.make(ctx, "generate", ref, func(e *entry, st *state) (callFunc, commitFunc, error) {
 		if !st.is(allowGenerate) {
@@ -36,7 +37,7 @@ func (r *Registry) Generate(ctx context.Context, ref namespace.Ref) (*Key, error
 		call := func(ctx context.Context) (backend.Key, error) {
 			return generator.Generate(ctx, st.params, &backend.GenerateOptions{Replace: st.is(allowReplace)})
 		}
-		return e.pinning(true, call), e.replacing(st), nil
+		return e.pinning(st, true, call), e.replacing(st), nil
 	})
 }
 
@@ -63,7 +64,7 @@ func (r *Registry) Import(ctx context.Context, ref namespace.Ref, material any) 
 		call := func(ctx context.Context) (backend.Key, error) {
 			return importer.Import(ctx, st.params, material, &backend.ImportOptions{Replace: st.is(allowReplace)})
 		}
-		return e.pinning(true, call), e.replacing(st), nil
+		return e.pinning(st, true, call), e.replacing(st), nil
 	})
 }
 

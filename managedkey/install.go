@@ -200,7 +200,7 @@ func (m *relocation) wanted() error {
 		return err
 	}
 	if asked := m.entry.asked(); asked == nil || !asked.sameLocation(m.next) {
-		return fmt.Errorf("the entry was changed meanwhile: %w", store.ErrConflict)
+		return errMoved
 	}
 	return nil
 }

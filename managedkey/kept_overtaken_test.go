@@ -98,3 +98,74 @@ func newPrivate(t *testing.T) *ecdsa.PrivateKey {
 	require.NoError(t, err)
 	return private
 }
+
+// TestFirstOpenOvertakenByMove: a key that was opened, or is about to be generated, where the entry was when somebody moved it, is
+// not pinned as the key of the new place.
+func TestFirstOpenOvertakenByMove(t *testing.T) {
+	for name, there := range map[string]bool{"opened": true, "generated": false} {
+		t.Run(name, func(t *testing.T) {
+			st, all := sites(t, 1)
+			a := all[0]
+			if there {
+				copyOf(t, a.keys, newPrivate(t), "from")
+				copyOf(t, a.keys, newPrivate(t), "to")
+			}
+			require.NoError(t, a.Create(t.Context(), keptEntryOf(named("from"))))
+			b, held := behind(t, st, a.keys, "from")
+			got := make(chan error, 1)
+			var key *Key
+			go func() {
+				var err error
+				key, err = b.Key(bg, keptRef)
+				got <- err
+			}()
+			<-held.hold["from"].entered
+			require.NoError(t, a.Update(t.Context(), keptEntryOf(named("to"))))
+			soon(t, "b has heard", func() bool {
+				e, err := b.Entry(keptRef)
+				return err == nil && e.Params.(software.Params).KeyName == "to"
+			})
+			close(held.hold["from"].release)
+			require.NoError(t, <-got)
+			assert.Contains(t, key.ID(), "to")
+			if !there {
+				_, err := a.keys.Open(t.Context(), named("from"))
+				assert.ErrorIs(t, err, backend.ErrKeyNotFound, "a key was made where the entry was")
+			}
+			theirs, err := a.Key(t.Context(), keptRef)
+			require.NoError(t, err)
+			assert.True(t, theirs.Public().(*ecdsa.PublicKey).Equal(key.Public()))
+		})
+	}
+}
+
+// TestFirstOpenBehind is the same where the program has not heard of the move.
+func TestFirstOpenBehind(t *testing.T) {
+	for name, open := range map[string]func(r *Registry) (*Key, error){
+		"open":     func(r *Registry) (*Key, error) { return r.Key(bg, keptRef) },
+		"generate": func(r *Registry) (*Key, error) { return r.Generate(bg, keptRef) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			st, all := sites(t, 1)
+			a := all[0]
+			copyOf(t, a.keys, newPrivate(t), "from")
+			copyOf(t, a.keys, newPrivate(t), "to")
+			in := keptEntryOf(named("from"))
+			in.AllowReplaceKey = true
+			require.NoError(t, a.Create(t.Context(), in))
+			b := join(t, frozen{st}, a.keys)
+			in.Params = named("to")
+			require.NoError(t, a.Update(t.Context(), in))
+			key, err := open(b.Registry)
+			if name == "open" {
+				require.NoError(t, err)
+				assert.Contains(t, key.ID(), "to")
+			} else {
+				assert.ErrorIs(t, err, store.ErrConflict)
+			}
+			theirs, err := a.Key(t.Context(), keptRef)
+			require.NoError(t, err, "the entry is pinned to a key that is elsewhere")
+			require.NoError(t, signs(theirs))
+		})
+	}
+}

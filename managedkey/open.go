@@ -180,7 +180,7 @@ func (e *entry) open(ctx context.Context) (*state, error) {
 		if e.free() {
 			callCtx, cancel := detached(ctx, openTimeout)
 			e.start(callCtx, cancel, opening,
-				e.pinning(false, func(ctx context.Context) (backend.Key, error) { return st.backend.Open(ctx, st.params) }),
+				e.pinning(st, false, func(ctx context.Context) (backend.Key, error) { return st.backend.Open(ctx, st.params) }),
 				func(f *flight, result found) (*state, error) { return e.opened(f, st, result) })
 		}
 		f := e.flight()
@@ -209,10 +209,10 @@ func (e *entry) open(ctx context.Context) (*state, error) {
 // opened ends the flight f that opened the key of st; space.mu is held. If there is no key and the entry allows that
 // one is generated, another flight begins, which the callers of f wait for next. A pinned entry generates none, since
 // the key would not be the one that it is pinned to; nor does a flight that was left behind, since another one looks
-// now.
+// now, or that looked where the entry is no longer.
 func (e *entry) opened(f *flight, st *state, result found) (*state, error) {
 	now := e.state.Load()
-	if !errors.Is(result.err, backend.ErrKeyNotFound) || !now.is(allowGenerate) || e.flight() != f {
+	if !errors.Is(result.err, backend.ErrKeyNotFound) || !now.is(allowGenerate) || now.version != st.version || e.flight() != f {
 		return e.adopt(st, result)
 	}
 	if now.pin != nil {
@@ -225,7 +225,7 @@ func (e *entry) opened(f *flight, st *state, result found) (*state, error) {
 	}
 	ctx, cancel := detached(f.ctx, makeTimeout)
 	e.start(ctx, cancel, generating,
-		e.pinning(false, func(ctx context.Context) (backend.Key, error) {
+		e.pinning(st, false, func(ctx context.Context) (backend.Key, error) {
 			key, err := generator.Generate(ctx, st.params, nil)
 			if errors.Is(err, backend.ErrKeyExists) {
 				return st.backend.Open(ctx, st.params) // another process was faster

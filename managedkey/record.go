@@ -80,15 +80,26 @@ type olderRecord struct {
 	Pin        string          `json:"public_key_sha256,omitempty"`
 }
 
+// version returns a version as an older one has it, or nil if the entry has none of that number.
+func (r *entryRecord) version(number int) *olderRecord {
+	if number == r.KeyVersion {
+		return &olderRecord{r.KeyVersion, r.Connection, r.Params, r.Pin}
+	}
+	for i := range r.Older {
+		if r.Older[i].Version == number {
+			return &r.Older[i]
+		}
+	}
+	return nil
+}
+
 // pin returns where the pin of a version stands, or nil if the entry has no such version.
 func (r *entryRecord) pin(version int) *string {
 	if version == r.KeyVersion {
 		return &r.Pin
 	}
-	for i := range r.Older {
-		if r.Older[i].Version == version {
-			return &r.Older[i].Pin
-		}
+	if at := r.version(version); at != nil {
+		return &at.Pin
 	}
 	return nil
 }
@@ -162,8 +173,7 @@ func (r *entryRecord) entry(ref namespace.Ref, conns connections) (*Entry, error
 		AllowGenerateKey: r.Generate, AllowReplaceKey: r.Replace, AllowStoreKey: r.Store, AnyMount: r.AnyMount,
 		KeyVersion: r.KeyVersion, MinDecryptionVersion: r.MinDecrypt, MinEncryptionVersion: r.MinEncrypt,
 	}
-	newest := olderRecord{r.KeyVersion, r.Connection, r.Params, r.Pin}
-	at, err := newest.version(ref, r.Type, conns)
+	at, err := r.version(r.KeyVersion).version(ref, r.Type, conns)
 	if err != nil {
 		return nil, err
 	}

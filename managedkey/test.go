@@ -116,7 +116,7 @@ func (e *entry) openExisting(ctx context.Context) (*state, error) {
 		if mine {
 			callCtx, cancel := bounded(ctx)
 			e.start(callCtx, cancel, probing,
-				e.pinning(false, func(ctx context.Context) (backend.Key, error) { return st.backend.Open(ctx, st.params) }),
+				e.pinning(st, false, func(ctx context.Context) (backend.Key, error) { return st.backend.Open(ctx, st.params) }),
 				func(_ *flight, result found) (*state, error) { return e.adopt(st, result) })
 		}
 		f := e.flight()
