@@ -260,6 +260,12 @@ func (s *state) sameLocation(t *state) bool {
 	return sameBackend(s.backend, t.backend) && reflect.DeepEqual(s.params, t.params)
 }
 
+// elsewhere reports whether both states are certain to point at different places, or clients. Unlike with sameLocation, backends that
+// can't be compared count as the same.
+func (s *state) elsewhere(t *state) bool {
+	return !reflect.DeepEqual(s.params, t.params) || reflect.ValueOf(s.backend).Comparable() && s.backend != t.backend
+}
+
 func sameBackend(a, b backend.Backend) bool { return reflect.ValueOf(a).Comparable() && a == b }
 
 // isNil reports whether v is nil or holds a nil pointer, which would make the first method call panic.

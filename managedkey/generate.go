@@ -163,6 +163,8 @@ func (e *entry) replacing(st *state) commitFunc {
 			return nil, result.err
 		case e.number() != number:
 			return nil, errRotated
+		case now.elsewhere(st):
+			return nil, errMoved
 		}
 		next := *now
 		e.bind(&next, now, result)

@@ -15,14 +15,25 @@ import (
 	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
-// slow is a client of a key manager whose opens can be held back.
+// slow is a client of a key manager whose opens and generations can be held back.
 type slow struct {
 	*software.Backend
-	hold map[string]*pause // by key_name; the open has its result before it is held
+	hold map[string]*pause // by key_name; the call has its result before it is held
 }
 
 func (s *slow) Open(ctx context.Context, params backend.Params) (backend.Key, error) {
 	key, err := s.Backend.Open(ctx, params)
+	s.wait(params)
+	return key, err
+}
+
+func (s *slow) Generate(ctx context.Context, params backend.Params, opts *backend.GenerateOptions) (backend.Key, error) {
+	key, err := s.Backend.Generate(ctx, params, opts)
+	s.wait(params)
+	return key, err
+}
+
+func (s *slow) wait(params backend.Params) {
 	if p := s.hold[params.(software.Params).KeyName]; p != nil {
 		select {
 		case p.entered <- struct{}{}:
@@ -30,7 +41,6 @@ func (s *slow) Open(ctx context.Context, params backend.Params) (backend.Key, er
 		case <-p.release:
 		}
 	}
-	return key, err
 }
 
 func newPause() *pause { return &pause{make(chan struct{}), make(chan struct{})} }
@@ -168,4 +178,85 @@ func TestFirstOpenBehind(t *testing.T) {
 			require.NoError(t, signs(theirs))
 		})
 	}
+}
+
+// hooked is a store that calls a function after the next change.
+type hooked struct {
+	store.Store
+	after func()
+}
+
+func (h *hooked) Apply(ctx context.Context, ops ...store.Op) (uint64, error) {
+	version, err := h.Store.Apply(ctx, ops...)
+	if f := h.after; f != nil {
+		h.after = nil
+		f()
+	}
+	return version, err
+}
+
+// TestRotateOvertakenByMove: a symmetric key that was made by a rotation isn't taken for the one that another program pointed
+// the new version at before the rotation was over.
+func TestRotateOvertakenByMove(t *testing.T) {
+	st, all := sites(t, 1)
+	a := all[0]
+	secret := func(name string) Entry {
+		return Entry{Ref: keptRef, Connection: "software", AllowGenerateKey: true, Usages: backend.UsageEncrypt | backend.UsageDecrypt,
+			Params: software.Params{KeyName: name, KeyType: software.AES, KeyBits: 256}}
+	}
+	require.NoError(t, a.Create(t.Context(), secret("ca")))
+	h := &hooked{Store: st}
+	b := join(t, h, a.keys)
+	_, err := b.Key(t.Context(), keptRef)
+	require.NoError(t, err)
+	_, err = a.keys.Generate(t.Context(), secret("new").Params, nil)
+	require.NoError(t, err)
+	h.after = func() {
+		soon(t, "a has heard of version 2", func() bool { e, err := a.Entry(keptRef); return err == nil && e.KeyVersion == 2 })
+		require.NoError(t, a.Update(bg, secret("new")))
+		soon(t, "b has heard of the move", func() bool {
+			e, err := b.Entry(keptRef)
+			return err == nil && e.Params.(software.Params).KeyName == "new"
+		})
+	}
+	two, err := b.Rotate(t.Context(), keptRef, nil)
+	require.NoError(t, err)
+	assert.Equal(t, 2, two.Version())
+	theirs, err := a.Key(t.Context(), keptRef)
+	require.NoError(t, err)
+	assert.Equal(t, theirs.ID(), two.ID())
+	ciphertext, err := two.Seal(t.Context(), []byte("text"), nil)
+	require.NoError(t, err)
+	_, err = theirs.Open(t.Context(), ciphertext, nil)
+	assert.NoError(t, err)
+}
+
+// TestGenerateOvertakenByMove: nor is one that was made by Generate.
+func TestGenerateOvertakenByMove(t *testing.T) {
+	st, all := sites(t, 1)
+	a := all[0]
+	secret := func(name string) Entry {
+		return Entry{Ref: keptRef, Connection: "software", AllowGenerateKey: true, AllowReplaceKey: true, Usages: backend.UsageEncrypt,
+			Params: software.Params{KeyName: name, KeyType: software.AES, KeyBits: 256}}
+	}
+	require.NoError(t, a.Create(t.Context(), secret("ca")))
+	_, err := a.keys.Generate(t.Context(), secret("new").Params, nil)
+	require.NoError(t, err)
+	b, held := behind(t, st, a.keys, "ca")
+	made := make(chan error, 1)
+	go func() {
+		_, err := b.Generate(bg, keptRef)
+		made <- err
+	}()
+	<-held.hold["ca"].entered
+	require.NoError(t, a.Update(t.Context(), secret("new")))
+	soon(t, "b has heard of the move", func() bool {
+		e, err := b.Entry(keptRef)
+		return err == nil && e.Params.(software.Params).KeyName == "new"
+	})
+	close(held.hold["ca"].release)
+	assert.ErrorIs(t, <-made, store.ErrConflict)
+	key, err := b.Key(t.Context(), keptRef)
+	require.NoError(t, err)
+	assert.Contains(t, key.ID(), "new")
 }

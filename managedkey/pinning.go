@@ -44,7 +44,7 @@ func (e *entry) pinning(at *state, replace bool, call callFunc) callFunc {
 				return false, err
 			}
 			switch {
-			case !at.sameLocation(&state{backend: there.Backend, params: there.Params}):
+			case at.elsewhere(&state{backend: there.Backend, params: there.Params}):
 				return false, errMoved
 			case place.Pin != "" && !replace:
 				return false, fmt.Errorf("the public key has SHA-256 %s, the pin is %s: %w", hash, place.Pin, backend.ErrKeyChanged)

@@ -87,13 +87,18 @@ func (e *entry) rotate(ctx context.Context, opts *RotateOptions) (*state, error)
 			return nil, err
 		}
 	}
-	return e.make(ctx, func(e *entry, st *state) (callFunc, commitFunc, error) {
-		ro := &rotation{entry: e, from: st, number: e.number() + 1, want: opts.PublicKeySHA256}
+	var ro *rotation
+	st, err := e.make(ctx, func(e *entry, st *state) (callFunc, commitFunc, error) {
+		ro = &rotation{entry: e, from: st, number: e.number() + 1, want: opts.PublicKeySHA256}
 		if err := ro.plan(opts); err != nil {
 			return nil, nil, err
 		}
 		return ro.call, ro.commit, nil
 	})
+	if err == errOvertaken {
+		return e.openVersion(ctx, int(ro.number))
+	}
+	return st, err
 }
 
 // rotation is one step from a version to the next.
@@ -281,8 +286,11 @@ func (ro *rotation) commit(result found) (*state, error) {
 		return nil, errRotated
 	}
 	now = v.state.Load()
-	if now.key != nil {
+	switch {
+	case now.key != nil:
 		return now, nil
+	case now.elsewhere(ro.next): // another process has moved it already
+		return nil, errOvertaken
 	}
 	if err := matches(now.pin, result.bound.pin); err != nil {
 		return nil, err
