@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -169,7 +170,7 @@ func (e *entry) accept(next *state) (moves bool) {
 		fresh.pin = now.pin
 	}
 	switch {
-	case !other && now.sameLocation(next):
+	case !other && (now.sameLocation(next) || now.key != nil && now.exactly(next)):
 		fresh.version, fresh.key, fresh.bound = now.version, now.key, now.bound
 	case other || now.key == nil:
 		fresh.version = now.version + 1
@@ -180,6 +181,11 @@ func (e *entry) accept(next *state) (moves bool) {
 	}
 	e.put(&fresh)
 	return moves
+}
+
+// exactly reports whether next only says more exactly which key is open.
+func (s *state) exactly(next *state) bool {
+	return sameBackend(s.backend, next.backend) && reflect.DeepEqual(exactParams(s.backend, s.params, s.key), next.params)
 }
 
 // relocation is the move of an entry's open key to another place, which version of the record asks for.

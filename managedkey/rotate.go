@@ -2,14 +2,10 @@ package managedkey
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"reflect"
-	"slices"
 
 	"github.com/managedkeys/managedkeys/backend"
-	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/namespace"
 )
 
@@ -81,10 +77,14 @@ func (e *entry) rotate(ctx context.Context, opts *RotateOptions) (*state, error)
 	if opts.Params == nil && (!isNil(opts.Backend) || opts.Connection != "") {
 		return nil, fmt.Errorf("field Params is nil, but Backend or Connection is given: %w", backend.ErrInvalidParams)
 	}
-	// The present key must be known before another one takes its place: which one it is would never be known again.
-	if st := e.state.Load(); st.key == nil && (st.pin == nil || opts.Params == nil) {
-		if _, err := e.open(ctx); err != nil {
-			return nil, err
+	// The present key must be known before another one takes its place: which one it is would never be known again. Of one that is
+	// pinned, its exact parameters would be good to know, but it may be in a place that is no more.
+	if st := e.state.Load(); st.key == nil {
+		required := st.pin == nil || opts.Params == nil
+		if _, versioned := st.backend.(backend.Versioned); required || versioned {
+			if _, err := e.open(ctx); err != nil && required {
+				return nil, err
+			}
 		}
 	}
 	var ro *rotation
@@ -177,6 +177,12 @@ func exactParams(b backend.Backend, params backend.Params, key backend.Key) back
 
 // call makes the key and, in a registry with a store, tells the store.
 func (ro *rotation) call(ctx context.Context) (backend.Key, error) {
+	k := ro.entry.space.registry.kept
+	if k != nil {
+		if err := ro.settle(ctx, k); err != nil {
+			return nil, err
+		}
+	}
 	key, params, err := ro.make(ctx)
 	if err != nil || isNil(key) {
 		return key, err
@@ -185,7 +191,7 @@ func (ro *rotation) call(ctx context.Context) (backend.Key, error) {
 	if err := ro.check(key); err != nil {
 		return nil, err
 	}
-	if k := ro.entry.space.registry.kept; k != nil {
+	if k != nil {
 		if err := ro.keep(ctx, k); err != nil {
 			return nil, err
 		}
@@ -231,42 +237,6 @@ func (ro *rotation) checkSymmetric(key backend.Key) error {
 	}
 }
 
-// keep adds the version to the entry's record, and so to the entry.
-func (ro *rotation) keep(ctx context.Context, k *kept) error {
-	e := ro.entry
-	next, err := backend.EncodeParams(ro.next.params)
-	if err != nil {
-		return err
-	}
-	past, err := backend.EncodeParams(ro.exact)
-	if err != nil {
-		return err
-	}
-	err = k.amend(ctx, e.ref(), func(record *entryRecord, _ uint64) (bool, error) {
-		switch {
-		case record.UUID != e.id:
-			return false, errDeleted
-		case record.KeyVersion != int(ro.number)-1:
-			return false, errRotated
-		}
-		older := olderRecord{record.KeyVersion, record.Connection, record.Params, record.Pin}
-		at, err := older.version(e.ref(), record.Type, k.conns)
-		if err != nil {
-			return false, err
-		}
-		if at.Connection == ro.was.Connection && reflect.DeepEqual(at.Params, ro.was.Params) { // nobody has moved it meanwhile
-			older.Params = past
-		}
-		record.Older = append(slices.Clone(record.Older), older)
-		record.KeyVersion, record.Connection, record.Params, record.Pin = int(ro.number), ro.connection, next, hex.EncodeToString(pinBytes(ro.next.pin))
-		return true, nil
-	})
-	if errors.Is(err, store.ErrTooLarge) {
-		err = fmt.Errorf("the entry's record is full; Trim takes old versions away: %w", err)
-	}
-	return err
-}
-
 // commit makes the key that was made that of its version; space.mu is held.
 func (ro *rotation) commit(result found) (*state, error) {
 	e := ro.entry
@@ -299,51 +269,4 @@ func (ro *rotation) commit(result found) (*state, error) {
 	v.bind(&next, now, result)
 	v.state.Store(&next)
 	return &next, nil
-}
-
-// Trim takes the versions of the entry's key that are older than oldest out of it, and never the keys themselves. Their handles
-// stop working. The error wraps backend.ErrInvalidParams unless oldest is one of the entry's versions and the entry has a
-// MinDecryptionVersion that is not below it, so that nothing is lost that is still allowed; or backend.ErrKeyNotFound.
-func (r *Registry) Trim(ctx context.Context, ref namespace.Ref, oldest int) error {
-	if ctx.Err() != nil {
-		return fail("trim", ref, "", ended(ctx))
-	}
-	e, err := r.lookup("trim", ref)
-	if err != nil {
-		return err
-	}
-	if r.kept != nil {
-		err = r.kept.amend(ctx, ref, func(record *entryRecord, _ uint64) (bool, error) {
-			if record.UUID != e.id {
-				return false, errAbsent
-			}
-			first := record.KeyVersion - len(record.Older)
-			if err := trimmable(oldest, first, record.KeyVersion, record.MinDecrypt); err != nil {
-				return false, err
-			}
-			record.Older = record.Older[oldest-first:]
-			return oldest != first, nil
-		})
-	} else {
-		e.space.mu.Lock()
-		in := e.export()
-		if err = trimmable(oldest, in.KeyVersion-len(in.Older), in.KeyVersion, in.MinDecryptionVersion); err == nil {
-			e.trim(uint32(oldest))
-		}
-		e.space.mu.Unlock()
-	}
-	if err != nil {
-		return fail("trim", ref, e.kind(), err)
-	}
-	return nil
-}
-
-func trimmable(oldest, first, newest, minDecryption int) error {
-	switch {
-	case oldest < first || oldest > newest:
-		return fmt.Errorf("there is no version %d; there are %d to %d: %w", oldest, first, newest, backend.ErrInvalidParams)
-	case oldest > max(minDecryption, first):
-		return fmt.Errorf("version %d is above MinDecryptionVersion, %d, so that older ones are still in use: %w", oldest, minDecryption, backend.ErrInvalidParams)
-	}
-	return nil
 }
