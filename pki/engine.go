@@ -53,8 +53,12 @@ func (e *Engine) key(ctx context.Context, name string) (*managedkey.Key, error) 
 // nothing, so that a grant that was revoked or an entry that was replaced counts at once.
 func (e *Engine) keyOf(ctx context.Context, name string, cert *x509.Certificate) (*managedkey.Key, error) {
 	key, err := e.mount.Key(ctx, name)
-	if err == nil && !equalKeys(key.Public(), cert.PublicKey) {
-		key, err = e.mount.KeyFor(ctx, name, cert.PublicKey)
+	if err == nil && equalKeys(key.Public(), cert.PublicKey) {
+		return e.usable(name, key, nil)
+	}
+	older, olderErr := e.mount.KeyFor(ctx, name, cert.PublicKey)
+	if err == nil || olderErr == nil { // the newest need not be within reach
+		key, err = older, olderErr
 	}
 	return e.usable(name, key, err)
 }

@@ -242,13 +242,18 @@ func (e *Engine) handle(ctx context.Context, name string, v *version) (*managedk
 	return handle, nil
 }
 
-// managed looks up the version of the managed key that v was made with. The newest one costs nothing.
+// managed looks up the version of the managed key that v was made with. The newest one costs nothing, and need not be within reach
+// for the others.
 func (e *Engine) managed(ctx context.Context, v *version) (*managedkey.Key, error) {
 	handle, err := e.mount.Key(ctx, v.uuid)
-	if err != nil || handle.Version() == v.of {
-		return handle, err
+	if err == nil && handle.Version() == v.of {
+		return handle, nil
 	}
-	return e.mount.KeyVersion(ctx, v.uuid, v.of)
+	older, olderErr := e.mount.KeyVersion(ctx, v.uuid, v.of)
+	if err == nil || olderErr == nil {
+		return older, olderErr
+	}
+	return nil, err
 }
 
 // is reports whether handle is to the key that v was made with.
