@@ -205,7 +205,7 @@ func (m *relocation) wanted() error {
 	if err := m.entry.stillNewest(int(m.number)); err != nil || m.entry.kept == nil {
 		return err
 	}
-	if asked := m.entry.asked(); asked == nil || !asked.sameLocation(m.next) {
+	if asked := m.entry.asked(); asked == nil || asked.elsewhere(m.next) {
 		return errMoved
 	}
 	return nil
