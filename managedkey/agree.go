@@ -14,12 +14,16 @@ func (k *Key) ECDH(peer *ecdh.PublicKey) ([]byte, error) { return k.ECDHContext(
 
 // ECDHContext is as backend.KeyAgreer has it. It needs the usage derive.
 func (k *Key) ECDHContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
-	agreer, err := need[backend.KeyAgreer](k, "agree", backend.UsageDerive)
-	if err != nil {
-		return nil, err
+	for {
+		agreer, err := need[backend.KeyAgreer](k, "agree", backend.UsageDerive)
+		if err != nil {
+			return nil, err
+		}
+		secret, err := agreer.ECDHContext(ctx, peer)
+		if !k.moved(agreer, err) {
+			return k.result("agree", secret, err)
+		}
 	}
-	secret, err := agreer.ECDHContext(ctx, peer)
-	return k.result("agree", secret, err)
 }
 
 // PublicKey implements ecdh.KeyExchanger. It is [Key.Public] as crypto/ecdh has it, or nil unless that is an

@@ -20,12 +20,16 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 
 // SignContext is as backend.Signer has it. It needs the usage sign.
 func (k *Key) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	signer, err := need[backend.Signer](k, "sign", backend.UsageSign)
-	if err != nil {
-		return nil, err
+	for {
+		signer, err := need[backend.Signer](k, "sign", backend.UsageSign)
+		if err != nil {
+			return nil, err
+		}
+		signature, err := signer.SignContext(ctx, digest, opts)
+		if !k.moved(signer, err) {
+			return k.result("sign", signature, err)
+		}
 	}
-	signature, err := signer.SignContext(ctx, digest, opts)
-	return k.result("sign", signature, err)
 }
 
 // SignMessage implements crypto.MessageSigner, bounded as [Key.Sign] is. It needs the usage sign. The first parameter
@@ -43,6 +47,9 @@ func (k *Key) SignMessageContext(ctx context.Context, message []byte, opts crypt
 	}
 	if m, ok := signer.(backend.MessageSigner); ok {
 		signature, err := m.SignMessageContext(ctx, message, opts)
+		if k.moved(m, err) {
+			return k.SignMessageContext(ctx, message, opts)
+		}
 		return k.result("sign", signature, err)
 	}
 	if isNil(opts) {
@@ -57,6 +64,9 @@ func (k *Key) SignMessageContext(ctx context.Context, message []byte, opts crypt
 		message = hash.Sum(nil)
 	}
 	signature, err := signer.SignContext(ctx, message, opts)
+	if k.moved(signer, err) {
+		return k.SignContext(ctx, message, opts)
+	}
 	return k.result("sign", signature, err)
 }
 
@@ -86,12 +96,16 @@ func (k *Key) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts)
 // DecryptContext is as backend.Decrypter has it. It needs the usage decrypt. Every failed decryption gives an error of
 // the same text that wraps backend.ErrDecryption.
 func (k *Key) DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	decrypter, err := need[backend.Decrypter](k, "decrypt", backend.UsageDecrypt)
-	if err != nil {
-		return nil, err
+	for {
+		decrypter, err := need[backend.Decrypter](k, "decrypt", backend.UsageDecrypt)
+		if err != nil {
+			return nil, err
+		}
+		plaintext, err := decrypter.DecryptContext(ctx, ciphertext, opts)
+		if !k.moved(decrypter, err) {
+			return k.decrypted("decrypt", plaintext, err)
+		}
 	}
-	plaintext, err := decrypter.DecryptContext(ctx, ciphertext, opts)
-	return k.decrypted("decrypt", plaintext, err)
 }
 
 // EncryptContext returns plaintext encrypted with the RSA public key by RSAES-OAEP (RFC 8017, Section 7.1.1). It needs

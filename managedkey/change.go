@@ -117,8 +117,17 @@ func (k *kept) create(ctx context.Context, in Entry) error {
 // update is Registry.Update; next is the state that in describes, and older what has to move of the older versions. The others
 // are left as the record has them, unless they were given.
 func (k *kept) update(ctx context.Context, e *entry, in Entry, next *state, older []*relocation, given bool) error {
-	if st := e.state.Load(); !st.is(deleted) && !st.stays(next) {
-		if err := e.probe(ctx, st, next); err != nil {
+	for {
+		st := e.state.Load()
+		next.backend = k.registry.renewed(next.backend)
+		if st.is(deleted) || st.stays(next) {
+			break
+		}
+		err := e.probe(ctx, st, next)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, backend.ErrClosed) || sameBackend(next.backend, k.registry.renewed(next.backend)) {
 			return err
 		}
 	}

@@ -24,6 +24,8 @@ type Connection struct {
 
 	// Namespaces are those whose entries may use the connection, with all the namespaces in them; nil means every one.
 	Namespaces []namespace.Path
+
+	former []backend.Backend // those that Reconnect replaced, the last of them last
 }
 
 // connections are those of a registry with a store, by name. It is immutable.
@@ -72,12 +74,17 @@ func (c Connection) admits(ns namespace.Path) bool {
 	return c.Namespaces == nil || slices.ContainsFunc(c.Namespaces, func(p namespace.Path) bool { return p.Contains(ns) })
 }
 
+// is reports whether b is the connection's backend, or was until a moment ago: an entry that was read then may be written back.
+func (c Connection) is(b backend.Backend) bool {
+	return sameBackend(c.Backend, b) || slices.ContainsFunc(c.former, func(f backend.Backend) bool { return sameBackend(f, b) })
+}
+
 // complete fills in which connection of the namespace is meant and its backend, whichever of the two is given.
 func (c connections) complete(ns namespace.Path, connection *string, b *backend.Backend) error {
 	if *connection == "" && !isNil(*b) {
 		for _, name := range slices.Sorted(maps.Keys(c)) {
-			if at := c[name]; sameBackend(at.Backend, *b) && at.admits(ns) {
-				*connection = name
+			if at := c[name]; at.is(*b) && at.admits(ns) {
+				*connection, *b = name, at.Backend
 				return nil
 			}
 		}
@@ -91,7 +98,7 @@ func (c connections) complete(ns namespace.Path, connection *string, b *backend.
 		return fmt.Errorf("field Connection is %.40q; the registry has %s: %w", *connection, c.names(), backend.ErrInvalidParams)
 	case !at.admits(ns):
 		return fmt.Errorf("connection %q may not be used in this namespace: %w", *connection, backend.ErrNotPermitted)
-	case !isNil(*b) && !sameBackend(at.Backend, *b):
+	case !isNil(*b) && !at.is(*b):
 		return fmt.Errorf("field Backend is not that of connection %q; leave one of them out: %w", *connection, backend.ErrInvalidParams)
 	}
 	*b = at.Backend

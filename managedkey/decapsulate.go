@@ -14,12 +14,16 @@ func (k *Key) Decapsulate(ciphertext []byte) ([]byte, error) {
 
 // DecapsulateContext is as backend.Decapsulator has it. It needs the usage derive.
 func (k *Key) DecapsulateContext(ctx context.Context, ciphertext []byte) ([]byte, error) {
-	d, err := need[backend.Decapsulator](k, "decapsulate", backend.UsageDerive)
-	if err != nil {
-		return nil, err
+	for {
+		d, err := need[backend.Decapsulator](k, "decapsulate", backend.UsageDerive)
+		if err != nil {
+			return nil, err
+		}
+		shared, err := d.DecapsulateContext(ctx, ciphertext)
+		if !k.moved(d, err) {
+			return k.decrypted("decapsulate", shared, err)
+		}
 	}
-	shared, err := d.DecapsulateContext(ctx, ciphertext)
-	return k.decrypted("decapsulate", shared, err)
 }
 
 // Encapsulator implements crypto.Decapsulator. It is [Key.Public], or nil unless that is a key of ML-KEM.

@@ -81,7 +81,7 @@ func (r *Registry) Discover(ctx context.Context, ns namespace.Path, at Connectio
 func (r *Registry) locate(e *Entry) error {
 	switch {
 	case r.kept != nil:
-		return r.kept.conns.complete(e.Ref.Namespace, &e.Connection, &e.Backend)
+		return r.kept.conns.Load().complete(e.Ref.Namespace, &e.Connection, &e.Backend)
 	case e.Connection != "":
 		return fmt.Errorf("field Name is %.40q; a registry without a store has no connections: %w", e.Connection, backend.ErrInvalidParams)
 	case isNil(e.Backend):

@@ -249,7 +249,7 @@ func (e *entry) export() Entry {
 	if e.kept != nil {
 		out.Connection, out.Version = e.kept.connection, e.kept.version
 		if asked := e.kept.asked; asked != nil {
-			out.Backend, out.Params = asked.backend, asked.params
+			out.Backend, out.Params = e.space.registry.renewed(asked.backend), asked.params
 		}
 	}
 	return out

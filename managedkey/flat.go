@@ -354,8 +354,9 @@ func (r *Registry) candidates(e *Entry, kind string, stored *Entry) ([]Connectio
 		return []Connection{{Backend: stored.Backend}}, nil
 	}
 	var there, all []Connection
-	for _, name := range slices.Sorted(maps.Keys(r.kept.conns)) {
-		if at := r.kept.conns[name]; at.admits(e.Ref.Namespace) {
+	conns := *r.kept.conns.Load()
+	for _, name := range slices.Sorted(maps.Keys(conns)) {
+		if at := conns[name]; at.admits(e.Ref.Namespace) {
 			all = append(all, at)
 			if at.Backend.Type() == kind && (e.Connection == "" || e.Connection == name) {
 				there = append(there, at)

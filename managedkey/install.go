@@ -85,7 +85,8 @@ func (k *kept) outdated(key string, version uint64) bool {
 // install makes an entry what its record says, unless memory knows a newer one. It returns what remains to be done, where
 // keys that are open have to move to another place.
 func (k *kept) install(ref namespace.Ref, record *entryRecord, version uint64) ([]*relocation, error) {
-	in, err := record.entry(ref, k.conns)
+	conns := k.conns.Load()
+	in, err := record.entry(ref, *conns)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +102,10 @@ func (k *kept) install(ref namespace.Ref, record *entryRecord, version uint64) (
 		return nil, nil
 	}
 	s := k.registry.lockSpace(ref.Namespace)
+	if k.conns.Load() != conns { // what was made is of a backend that may be closed soon
+		s.mu.Unlock()
+		return k.install(ref, record, version)
+	}
 	defer s.mu.Unlock()
 	e := s.byName(ref.Name)
 	if e != nil && e.kept.version >= version {

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -25,7 +26,8 @@ type Options struct {
 type kept struct {
 	registry *Registry
 	store    store.Store
-	conns    connections
+	conns    atomic.Pointer[connections] // stored under swapping
+	swapping sync.Mutex                  // held while a connection is swapped
 	log      *slog.Logger
 
 	ctx     context.Context // ends with Close
@@ -63,10 +65,11 @@ func Open(ctx context.Context, st store.Store, conns []Connection, opts *Options
 	if k.log == nil {
 		k.log = slog.Default()
 	}
-	var err error
-	if k.conns, err = newConnections(conns); err != nil {
+	all, err := newConnections(conns)
+	if err != nil {
 		return nil, fmt.Errorf("managedkey: open: %w", err)
 	}
+	k.conns.Store(&all)
 	r.kept = k
 	if err := k.refuseSealed(ctx); err != nil {
 		return nil, fmt.Errorf("managedkey: open: %w", err)

@@ -39,12 +39,14 @@ func (e *entry) pinning(at *state, replace bool, call callFunc) callFunc {
 			case place.Pin == hash:
 				return false, nil
 			}
-			there, err := place.version(e.ref(), record.Type, k.conns)
+			there, err := place.version(e.ref(), record.Type, *k.conns.Load())
 			if err != nil {
 				return false, err
 			}
+			from := *at
+			from.backend = k.registry.renewed(at.backend)
 			switch {
-			case at.elsewhere(&state{backend: there.Backend, params: there.Params}):
+			case from.elsewhere(&state{backend: there.Backend, params: there.Params}):
 				return false, errMoved
 			case place.Pin != "" && !replace:
 				return false, fmt.Errorf("the public key has SHA-256 %s, the pin is %s: %w", hash, place.Pin, backend.ErrKeyChanged)

@@ -184,7 +184,7 @@ func (r *Registry) newState(in *Entry) (*state, error) {
 // complete fills in which connection is meant, in a registry that has some.
 func (r *Registry) complete(ns namespace.Path, connection *string, b *backend.Backend) error {
 	if r.kept != nil {
-		return r.kept.conns.complete(ns, connection, b)
+		return r.kept.conns.Load().complete(ns, connection, b)
 	}
 	if *connection != "" {
 		return fmt.Errorf("field Connection is %.40q; a registry without a store has none: %w", *connection, backend.ErrInvalidParams)

@@ -44,7 +44,7 @@ func (ro *rotation) older(record *entryRecord, k *kept, exact []byte) (olderReco
 		return olderRecord{}, errRotated
 	}
 	older := *record.version(record.KeyVersion)
-	at, err := older.version(ro.entry.ref(), record.Type, k.conns)
+	at, err := older.version(ro.entry.ref(), record.Type, *k.conns.Load())
 	if err == nil && at.Connection == ro.was.Connection && reflect.DeepEqual(at.Params, ro.was.Params) {
 		older.Params = exact
 	}

@@ -8,33 +8,45 @@ import (
 
 // Seal is as backend.AEAD has it. It needs the usage encrypt.
 func (k *Key) Seal(ctx context.Context, plaintext, additionalData []byte) ([]byte, error) {
-	aead, err := need[backend.AEAD](k, "seal", backend.UsageEncrypt)
-	if err != nil {
-		return nil, err
+	for {
+		aead, err := need[backend.AEAD](k, "seal", backend.UsageEncrypt)
+		if err != nil {
+			return nil, err
+		}
+		ciphertext, err := aead.Seal(ctx, plaintext, additionalData)
+		if !k.moved(aead, err) {
+			return k.result("seal", ciphertext, err)
+		}
 	}
-	ciphertext, err := aead.Seal(ctx, plaintext, additionalData)
-	return k.result("seal", ciphertext, err)
 }
 
 // Open is as backend.AEAD has it: it decrypts what Seal returned. It needs the usage decrypt. Every failed decryption
 // gives an error of the same text that wraps backend.ErrDecryption.
 func (k *Key) Open(ctx context.Context, ciphertext, additionalData []byte) ([]byte, error) {
-	aead, err := need[backend.AEAD](k, "decrypt", backend.UsageDecrypt)
-	if err != nil {
-		return nil, err
+	for {
+		aead, err := need[backend.AEAD](k, "decrypt", backend.UsageDecrypt)
+		if err != nil {
+			return nil, err
+		}
+		plaintext, err := aead.Open(ctx, ciphertext, additionalData)
+		if !k.moved(aead, err) {
+			return k.decrypted("decrypt", plaintext, err)
+		}
 	}
-	plaintext, err := aead.Open(ctx, ciphertext, additionalData)
-	return k.decrypted("decrypt", plaintext, err)
 }
 
 // ComputeMAC is as backend.MAC has it. It needs the usage mac, of a version that may make something new.
 func (k *Key) ComputeMAC(ctx context.Context, alg backend.MACAlgorithm, message []byte) ([]byte, error) {
-	key, err := need[backend.MAC](k, "mac", backend.UsageMAC|usageNew)
-	if err != nil {
-		return nil, err
+	for {
+		key, err := need[backend.MAC](k, "mac", backend.UsageMAC|usageNew)
+		if err != nil {
+			return nil, err
+		}
+		mac, err := key.ComputeMAC(ctx, alg, message)
+		if !k.moved(key, err) {
+			return k.result("mac", mac, err)
+		}
 	}
-	mac, err := key.ComputeMAC(ctx, alg, message)
-	return k.result("mac", mac, err)
 }
 
 // VerifyMAC is as backend.MAC has it. It needs the usage mac.
@@ -43,7 +55,11 @@ func (k *Key) VerifyMAC(ctx context.Context, alg backend.MACAlgorithm, message, 
 	if err != nil {
 		return err
 	}
-	if err := key.VerifyMAC(ctx, alg, message, mac); err != nil {
+	err = key.VerifyMAC(ctx, alg, message, mac)
+	if k.moved(key, err) {
+		return k.VerifyMAC(ctx, alg, message, mac)
+	}
+	if err != nil {
 		return k.fail("verify mac", err)
 	}
 	return nil
@@ -52,33 +68,45 @@ func (k *Key) VerifyMAC(ctx context.Context, alg backend.MACAlgorithm, message, 
 // GenerateRandom is as backend.Random has it: it returns n random bytes of the key manager. It needs the usage
 // generate_random.
 func (k *Key) GenerateRandom(ctx context.Context, n int) ([]byte, error) {
-	key, err := need[backend.Random](k, "generate random", backend.UsageGenerateRandom)
-	if err != nil {
-		return nil, err
+	for {
+		key, err := need[backend.Random](k, "generate random", backend.UsageGenerateRandom)
+		if err != nil {
+			return nil, err
+		}
+		random, err := key.GenerateRandom(ctx, n)
+		if !k.moved(key, err) {
+			return k.result("generate random", random, err)
+		}
 	}
-	random, err := key.GenerateRandom(ctx, n)
-	return k.result("generate random", random, err)
 }
 
 // WrapKey is as backend.Wrapper has it. It needs the usage wrap.
 func (k *Key) WrapKey(ctx context.Context, material []byte) ([]byte, error) {
-	key, err := need[backend.Wrapper](k, "wrap", backend.UsageWrap)
-	if err != nil {
-		return nil, err
+	for {
+		key, err := need[backend.Wrapper](k, "wrap", backend.UsageWrap)
+		if err != nil {
+			return nil, err
+		}
+		wrapped, err := key.WrapKey(ctx, material)
+		if !k.moved(key, err) {
+			return k.result("wrap", wrapped, err)
+		}
 	}
-	wrapped, err := key.WrapKey(ctx, material)
-	return k.result("wrap", wrapped, err)
 }
 
 // UnwrapKey is as backend.Wrapper has it. It needs the usage unwrap. Every failure to unwrap gives an error of the same
 // text that wraps backend.ErrDecryption.
 func (k *Key) UnwrapKey(ctx context.Context, wrapped []byte) ([]byte, error) {
-	key, err := need[backend.Wrapper](k, "unwrap", backend.UsageUnwrap)
-	if err != nil {
-		return nil, err
+	for {
+		key, err := need[backend.Wrapper](k, "unwrap", backend.UsageUnwrap)
+		if err != nil {
+			return nil, err
+		}
+		material, err := key.UnwrapKey(ctx, wrapped)
+		if !k.moved(key, err) {
+			return k.decrypted("unwrap", material, err)
+		}
 	}
-	material, err := key.UnwrapKey(ctx, wrapped)
-	return k.decrypted("unwrap", material, err)
 }
 
 // Attest is as backend.Attester has it. It needs no usage, but a handle that was not stopped.

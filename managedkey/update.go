@@ -88,6 +88,7 @@ func (e *entry) update(ctx context.Context, next *state, still func() error, pol
 		if policyStays {
 			next.keepPolicy(now)
 		}
+		next.backend = e.space.registry.renewed(next.backend)
 		if now.stays(next) {
 			next.version, next.pin, next.key, next.bound = now.version, now.pin, now.key, now.bound
 			e.put(next)

@@ -124,7 +124,7 @@ func (l *lineage) export() []OlderVersion {
 			Version: int(l.first) + i, Backend: st.backend, Connection: o.connection, Params: st.params, PublicKeySHA256: pinBytes(st.pin),
 		}
 		if o.asked != nil {
-			v.Backend, v.Params = o.asked.backend, o.asked.params
+			v.Backend, v.Params = o.entry.space.registry.renewed(o.asked.backend), o.asked.params
 		}
 		out = append(out, v)
 	}
