@@ -66,6 +66,7 @@ func TestProblems(t *testing.T) {
 		"variable":           {`audit "file" { path = home }`, `test.hcl:1:23: argument "path": a value is a string in double quotes`},
 		"function":           {`audit "file" { path = file("x") }`, `test.hcl:1:27: unexpected character`},
 		"null":               {`audit "file" { path = null }`, `test.hcl:1:16: argument "path" is null`},
+		"number":             {`store "memory" { history = 1e600000000 }`, `test.hcl:1:18: argument "history" is null, or of no kind or size that is taken`},
 		"argument twice":     {"audit \"file\" {\n path = \"/a\"\n path = \"/b\"\n}", `test.hcl:3:2: attribute redefined`},
 		"syntax":             {`audit "file" {`, `test.hcl:1:`},
 		"depth":              {"audit \"file\" {\n path = " + strings.Repeat("[", 100_000), `test.hcl:2:24: more than 16 brackets inside brackets`},

@@ -239,7 +239,7 @@ func (r *reader) value(a *hcl.Attribute) (any, bool) {
 	}
 	out, ok := plain(v)
 	if !ok {
-		r.add(position(a.NameRange), "argument %q is null or of no kind that is taken; leave it out", a.Name)
+		r.add(position(a.NameRange), "argument %q is null, or of no kind or size that is taken", a.Name)
 	}
 	return out, ok
 }
@@ -255,7 +255,7 @@ func plain(v cty.Value) (any, bool) {
 	case t == cty.Bool:
 		return v.True(), true
 	case t == cty.Number:
-		return number(v.AsBigFloat()), true
+		return number(v.AsBigFloat())
 	case t.IsTupleType() || t.IsListType() || t.IsSetType():
 		out := []any{}
 		for _, e := range v.AsValueSlice() {
@@ -280,10 +280,14 @@ func plain(v cty.Value) (any, bool) {
 	return nil, false
 }
 
-// number returns a number in decimal; 1e999999 stays short.
-func number(f *big.Float) json.Number {
-	if f.IsInt() && f.MantExp(nil) <= 64 {
-		return json.Number(f.Text('f', 0))
+// number returns a number in decimal. One that is out of all bounds would take minutes and gigabytes to write.
+func number(f *big.Float) (any, bool) {
+	const bits = 1024
+	if exp := f.MantExp(nil); f.IsInf() || exp > bits || exp < -bits {
+		return nil, false
 	}
-	return json.Number(f.Text('g', 20))
+	if f.IsInt() && f.MantExp(nil) <= 64 {
+		return json.Number(f.Text('f', 0)), true
+	}
+	return json.Number(f.Text('g', 20)), true
 }
