@@ -111,12 +111,9 @@ func TestLimits(t *testing.T) {
 	big := make([]byte, config.MaxFile+1)
 	_, err := config.Parse("test.hcl", big, nil)
 	assert.ErrorContains(t, err, fmt.Sprintf("the file has %d bytes; it takes %d", len(big), config.MaxFile))
-	for name, text := range map[string]string{
-		"test.hcl":  strings.Repeat("telemetry {}\n", config.MaxBlocks+5),
-		"test.json": `{"telemetry": [` + strings.Repeat("{},", config.MaxBlocks+5) + "{}]}",
-	} {
-		assert.True(t, slices.ContainsFunc(refusal(t, name, text).Problems, func(p config.Problem) bool {
-			return strings.Contains(p.String(), "more than 100000 blocks")
-		}), name)
-	}
+	// JSON says it with the fewest bytes.
+	e := refusal(t, "test.json", `{"telemetry": [`+strings.Repeat("{},", config.MaxBlocks+5)+"{}]}")
+	assert.True(t, slices.ContainsFunc(e.Problems, func(p config.Problem) bool {
+		return strings.Contains(p.String(), "more than 100000 blocks")
+	}))
 }
