@@ -181,13 +181,17 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
-// TestPinIsChangedOnPurpose: a file that names another public key is about another key.
+// TestPinIsChangedOnPurpose: a file that names another public key is about another key, which must be there.
 func TestPinIsChangedOnPurpose(t *testing.T) {
 	const pin = `public_key_sha256 = "0000000000000000000000000000000000000000000000000000000000000001"`
 	sys := start(t, parse(t, soft+ca, ""))
-	plan := apply(t, sys, parse(t, soft+ca, pin))
-	assert.Contains(t, plan.String(), "public_key_sha256: none → 00")
-	_, err := sys.Registry().Key(bg, ref("team-a/ca"))
-	assert.Error(t, err)
+	key, err := sys.Registry().Key(bg, ref("team-a/ca"))
+	require.NoError(t, err)
+	cfg := parse(t, soft+ca, pin)
+	plan, err := cfg.Plan(bg, sys.Registry())
+	require.NoError(t, err)
+	assert.Contains(t, plan.String(), "→ 00")
+	assert.ErrorIs(t, config.Apply(bg, plan), backend.ErrKeyChanged)
+	assert.NoError(t, key.Permits(backend.UsageSign), "nothing was changed")
 	assert.True(t, apply(t, sys, parse(t, soft+ca, "")).Empty(), "a file without a pin leaves it")
 }
