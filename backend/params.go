@@ -1,18 +1,18 @@
 package backend
 
 import (
-	"bytes"
 	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/managedkeys/managedkeys/internal/strictjson"
 )
 
 // ParamsDecoder is a Backend that can read parameters of its keys from JSON, as the managed-keys API and stores of entries
@@ -35,62 +35,21 @@ const maxParams = 64 << 10
 // what it takes. That of an unknown field is an *[UnknownFieldError].
 func DecodeParams[T Params](data []byte) (T, error) {
 	var params T
-	members, err := readObject(data)
+	members, err := strictjson.Object(data, maxParams)
 	if err != nil {
 		return params, fmt.Errorf("backend: params: %w: %w", ErrInvalidParams, err)
 	}
 	fields, value := fieldsOf(reflect.TypeFor[T]()), reflect.ValueOf(&params).Elem()
 	for _, m := range members {
-		i, ok := fields[m.name]
+		i, ok := fields[m.Name]
 		if !ok {
-			return params, &UnknownFieldError{m.name, params.BackendType(), slices.Sorted(maps.Keys(fields))}
+			return params, &UnknownFieldError{m.Name, params.BackendType(), slices.Sorted(maps.Keys(fields))}
 		}
-		if err := setField(value.Field(i), m.value); err != nil {
-			return params, fmt.Errorf("backend: params: %s: %w: %w", m.name, ErrInvalidParams, err)
+		if err := setField(value.Field(i), m.Value); err != nil {
+			return params, fmt.Errorf("backend: params: %s: %w: %w", m.Name, ErrInvalidParams, err)
 		}
 	}
 	return params, params.Validate()
-}
-
-// member is one of a JSON object.
-type member struct {
-	name  string
-	value json.RawMessage
-}
-
-func readObject(data []byte) ([]member, error) {
-	if len(data) > maxParams {
-		return nil, fmt.Errorf("got %d bytes; it takes at most %d", len(data), maxParams)
-	}
-	// The decoder's own errors are left out: they can quote a secret.
-	malformed := errors.New("it takes one JSON object")
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, malformed
-	}
-	var members []member
-	for dec.More() {
-		t, err := dec.Token()
-		name, ok := t.(string)
-		if err != nil || !ok {
-			return nil, malformed
-		}
-		if slices.ContainsFunc(members, func(m member) bool { return m.name == name }) {
-			return nil, fmt.Errorf("field %.40q is given twice", name)
-		}
-		m := member{name: name}
-		if err := dec.Decode(&m.value); err != nil {
-			return nil, malformed
-		}
-		members = append(members, m)
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, malformed
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, malformed
-	}
-	return members, nil
 }
 
 // fieldNames are the fields of each type of parameters, as fieldsOf returns them: a registry reads a great many of one type.

@@ -1,12 +1,10 @@
 package managedkey
 
 import (
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -14,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/strictjson"
 	"github.com/managedkeys/managedkeys/namespace"
 )
 
@@ -93,35 +92,13 @@ func flatBool(value json.RawMessage, out *bool) error {
 
 // readFlat reads a JSON object, each of whose members is there once. Errors show nothing of the values.
 func readFlat(data []byte) (flatEntry, error) {
-	if len(data) > maxFlat {
-		return nil, fmt.Errorf("got %d bytes; it takes at most %d: %w", len(data), maxFlat, backend.ErrInvalidParams)
+	members, err := strictjson.Object(data, maxFlat)
+	if err != nil {
+		return nil, wrapInvalid(err)
 	}
-	malformed := fmt.Errorf("it takes one JSON object: %w", backend.ErrInvalidParams)
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, malformed
-	}
-	out := make(flatEntry)
-	for dec.More() {
-		t, err := dec.Token()
-		name, ok := t.(string)
-		if err != nil || !ok {
-			return nil, malformed
-		}
-		if _, twice := out[name]; twice {
-			return nil, fmt.Errorf("field %.40q is given twice: %w", name, backend.ErrInvalidParams)
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return nil, malformed
-		}
-		out[name] = value
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, malformed
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, malformed
+	out := make(flatEntry, len(members))
+	for _, m := range members {
+		out[m.Name] = m.Value
 	}
 	return out, nil
 }
