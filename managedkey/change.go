@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -240,49 +239,6 @@ func (k *kept) granted(ns namespace.Path, ids []string) []string {
 	return paths
 }
 
-// mount is Registry.Mount.
-func (k *kept) mount(ctx context.Context, ns namespace.Path, id, path string, allowed []string) (*Mount, error) {
-	refs := make([]namespace.Ref, len(allowed))
-	for i, nameOrUUID := range allowed {
-		e := k.resolve(ns, nameOrUUID)
-		if e == nil {
-			return nil, fail("mount", namespace.Ref{Namespace: ns, Name: nameOrUUID}, "", errAbsent)
-		}
-		refs[i] = e.ref()
-	}
-	key := recordKey(mountsPrefix, ns, path)
-	version, err := k.apply(ctx, store.Op{Key: key, Value: encode(mountRecord{recordFormat, id}), Expect: store.Absent})
-	if errors.Is(err, store.ErrConflict) {
-		err = fmt.Errorf("%w: %w", errPathTaken(path), err)
-	}
-	if err != nil {
-		return nil, fail("mount", namespace.Ref{Namespace: ns}, "", err)
-	}
-	err = k.installMount(ns, path, id, version)
-	for _, ref := range refs {
-		if err == nil {
-			err = k.setGrant(ctx, ref, id, true)
-		}
-	}
-	if err != nil { // nothing is to be left of it
-		if version, undo := k.apply(context.WithoutCancel(ctx), store.Op{Kind: store.Delete, Key: key, Expect: store.Expect(version)}); undo == nil {
-			k.removed(key, version)
-		}
-		return nil, fail("mount", namespace.Ref{Namespace: ns}, "", err)
-	}
-	return k.registry.OpenMount(ns, path)
-}
-
-func (k *kept) resolve(ns namespace.Path, nameOrUUID string) *entry {
-	s := k.registry.space(ns)
-	if s == nil {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.resolve(nameOrUUID)
-}
-
 // setGrant is Registry.Grant and Registry.Revoke.
 func (k *kept) setGrant(ctx context.Context, ref namespace.Ref, mount string, granted bool) error {
 	return k.amend(ctx, ref, func(record *entryRecord, _ uint64) (bool, error) {
@@ -296,64 +252,4 @@ func (k *kept) setGrant(ctx context.Context, ref namespace.Ref, mount string, gr
 		}
 		return true, nil
 	})
-}
-
-// rename is Registry.Rename.
-func (k *kept) rename(ctx context.Context, m *Mount, path string) error {
-	s := m.space
-	s.mu.Lock()
-	from, version, closed := m.Path(), m.version, m.closed.Load()
-	s.mu.Unlock()
-	if closed {
-		return errUnmounted
-	}
-	if from == path {
-		return nil
-	}
-	old, key := recordKey(mountsPrefix, s.path, from), recordKey(mountsPrefix, s.path, path)
-	version, err := k.apply(ctx,
-		store.Op{Kind: store.Delete, Key: old, Expect: store.Expect(version)},
-		store.Op{Key: key, Value: encode(mountRecord{recordFormat, m.id}), Expect: store.Absent})
-	var conflict *store.ConflictError
-	if errors.As(err, &conflict) && conflict.Key == key {
-		return fmt.Errorf("%w: %w", errPathTaken(path), err)
-	}
-	if err != nil {
-		return err
-	}
-	if err := k.installMount(s.path, strings.Clone(path), m.id, version); err != nil {
-		return err
-	}
-	k.removed(old, version)
-	return nil
-}
-
-// unmount is Registry.Unmount. The mount's grants are taken out of the entries afterwards: without the mount they mean nothing.
-func (k *kept) unmount(ctx context.Context, m *Mount) error {
-	s := m.space
-	s.mu.Lock()
-	path, version, closed := m.Path(), m.version, m.closed.Load()
-	var refs []namespace.Ref
-	for seat := range m.seats.all {
-		if seat.granted.Load() {
-			refs = append(refs, seat.entry.ref())
-		}
-	}
-	s.mu.Unlock()
-	if closed {
-		return nil
-	}
-	key := recordKey(mountsPrefix, s.path, path)
-	// Another process may have moved the mount just now: then this is not its record any more, and the caller must know.
-	version, err := k.apply(ctx, store.Op{Kind: store.Delete, Key: key, Expect: store.Expect(version)})
-	if err != nil {
-		return err
-	}
-	k.removed(key, version)
-	for _, ref := range refs {
-		if err := k.setGrant(ctx, ref, m.id, false); err != nil && !errors.Is(err, backend.ErrKeyNotFound) {
-			return err
-		}
-	}
-	return nil
 }

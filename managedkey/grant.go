@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/namespace"
 )
@@ -18,29 +16,7 @@ import (
 // the namespace. The error wraps backend.ErrInvalidParams if ns or path is malformed, backend.ErrKeyExists if there is
 // a mount at path, and backend.ErrKeyNotFound if there is no such entry in ns.
 func (r *Registry) Mount(ctx context.Context, ns namespace.Path, path string, allowed ...string) (*Mount, error) {
-	ref := namespace.Ref{Namespace: ns}
-	if ctx.Err() != nil {
-		return nil, fail("mount", ref, "", ended(ctx))
-	}
-	err := ns.Validate()
-	if err == nil {
-		err = validateMountPath(path)
-	}
-	if err != nil {
-		return nil, fail("mount", ref, "", invalidRef(err))
-	}
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return nil, fail("mount", ref, "", fmt.Errorf("no randomness for a UUID: %w: %w", backend.ErrUnavailable, err))
-	}
-	if r.kept != nil {
-		return r.kept.mount(ctx, ns, id.String(), strings.Clone(path), allowed)
-	}
-	m, err := r.mount(ns, id.String(), strings.Clone(path), allowed)
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
+	return r.CreateMount(ctx, MountSpec{Namespace: ns, Path: path, Allowed: allowed})
 }
 
 // OpenMount returns the mount that is at path in the namespace. The error wraps backend.ErrKeyNotFound if there is none.
@@ -72,23 +48,25 @@ func (r *Registry) Unmount(ctx context.Context, m *Mount) error {
 	return nil
 }
 
-func (r *Registry) mount(ns namespace.Path, id, path string, allowed []string) (*Mount, error) {
+func (r *Registry) mount(ns namespace.Path, id, path string, info *mountInfo, allowed []string) (*Mount, error) {
 	s := r.lockSpace(ns)
-	m, err := s.mount(id, path, allowed)
+	m, err := s.mount(id, path, info, allowed)
 	s.mu.Unlock()
 	if err != nil {
 		s.sweep() // it may have been made for this mount
+		return nil, err
 	}
-	return m, err
+	return m, nil
 }
 
 // mount makes a mount; mu is held.
-func (s *space) mount(id, path string, allowed []string) (*Mount, error) {
+func (s *space) mount(id, path string, info *mountInfo, allowed []string) (*Mount, error) {
 	if s.mounts[path] != nil {
 		return nil, fail("mount", namespace.Ref{Namespace: s.path}, "", errPathTaken(path))
 	}
 	m := &Mount{id: id, space: s}
 	m.path.Store(&path)
+	m.describe(info)
 	for _, nameOrUUID := range allowed {
 		e := s.resolve(nameOrUUID)
 		if e == nil {

@@ -24,7 +24,10 @@ func (k *kept) put(record store.Record) error {
 		if err := decode(record.Key, record.Value, &m); err != nil {
 			return err
 		}
-		return k.installMount(ns, path, m.ID, record.Version)
+		return k.installMount(ns, path, &m, record.Version)
+	}
+	if strings.HasPrefix(record.Key, namespacesPrefix) {
+		return k.putNamespace(record)
 	}
 	ns, name, err := parseKey(entriesPrefix, record.Key)
 	if err != nil {
@@ -40,6 +43,21 @@ func (k *kept) put(record store.Record) error {
 	return err
 }
 
+// putNamespace notes a namespace that was made.
+func (k *kept) putNamespace(record store.Record) error {
+	ns, name, err := parseKey(namespacesPrefix, record.Key)
+	if err == nil && (name != madeName || ns == namespace.Root) {
+		err = fmt.Errorf("the record %.100q has no place here: %w", record.Key, store.ErrCorrupt)
+	}
+	if err == nil {
+		err = decode(record.Key, record.Value, new(namespaceRecord))
+	}
+	if err == nil && !k.outdated(record.Key, record.Version) {
+		k.registry.makeSpace(ns, record.Version)
+	}
+	return err
+}
+
 // remove takes out of memory what a record stood for that was deleted at a revision.
 func (k *kept) remove(key string, revision uint64) {
 	if ns, path, err := parseKey(mountsPrefix, key); err == nil {
@@ -51,6 +69,10 @@ func (k *kept) remove(key string, revision uint64) {
 			s.mu.Unlock()
 			s.sweep()
 		}
+		return
+	}
+	if ns, _, err := parseKey(namespacesPrefix, key); err == nil {
+		k.registry.unmake(ns, revision)
 		return
 	}
 	ns, name, err := parseKey(entriesPrefix, key)
@@ -272,8 +294,13 @@ func (m *relocation) insist(k *kept) {
 }
 
 // installMount makes a mount what its record says, unless memory knows a newer one.
-func (k *kept) installMount(ns namespace.Path, path, id string, version uint64) error {
-	if err := validateMountPath(path); err != nil {
+func (k *kept) installMount(ns namespace.Path, path string, record *mountRecord, version uint64) error {
+	id, info := record.ID, record.info()
+	err := validateMountPath(path)
+	if err == nil {
+		err = info.validate()
+	}
+	if err != nil {
 		return fmt.Errorf("the record of mount %q: %w: %w", path, err, store.ErrCorrupt)
 	}
 	if k.outdated(recordKey(mountsPrefix, ns, path), version) {
@@ -287,6 +314,7 @@ func (k *kept) installMount(ns namespace.Path, path, id string, version uint64) 
 		}
 		if at.id == id {
 			at.version = version
+			at.describe(info)
 			return nil
 		}
 		at.shut()
@@ -299,11 +327,12 @@ func (k *kept) installMount(ns namespace.Path, path, id string, version uint64) 
 			delete(s.mounts, old)
 			s.mounts[path] = m
 			m.path.Store(&path)
+			m.describe(info)
 			m.version = version
 		}
 		return nil
 	}
-	m, err := s.mount(id, path, nil)
+	m, err := s.mount(id, path, info, nil)
 	if err != nil {
 		return err
 	}

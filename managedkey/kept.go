@@ -181,7 +181,7 @@ func (k *kept) load(records []store.Record, revision uint64, again bool) error {
 		there[record.Key] = true
 	}
 	// Mounts first, so that entries find those that they are granted to.
-	for _, prefix := range []string{mountsPrefix, entriesPrefix} {
+	for _, prefix := range []string{namespacesPrefix, mountsPrefix, entriesPrefix} {
 		if err := k.putAll(records, prefix, again); err != nil {
 			return err
 		}
@@ -233,6 +233,9 @@ func (k *kept) forgetBut(there map[string]bool, revision uint64) {
 			if key := entryKey(e.ref()); !there[key] && e.kept.version <= revision {
 				lost = append(lost, key)
 			}
+		}
+		if key := namespaceKey(s.path); s.made && !there[key] && s.madeVersion <= revision {
+			lost = append(lost, key)
 		}
 		for path, m := range s.mounts {
 			if key := recordKey(mountsPrefix, s.path, path); !there[key] && m.version <= revision {

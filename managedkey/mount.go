@@ -26,9 +26,10 @@ type Mount struct {
 
 	version uint64 // of the record in the store; guarded by space.mu
 
-	closed atomic.Bool            // stored under space.mu, once
-	path   atomic.Pointer[string] // stored under space.mu; the key of this mount in space.mounts while it is not closed
-	seats  index[seat]            // changed under space.mu; by UUID of the entry
+	closed atomic.Bool               // stored under space.mu, once
+	path   atomic.Pointer[string]    // stored under space.mu; the key of this mount in space.mounts while it is not closed
+	info   atomic.Pointer[mountInfo] // stored under space.mu; nil if there is nothing to say
+	seats  index[seat]               // changed under space.mu; by UUID of the entry
 }
 
 // seat is one mount's relation to one entry. It exists from the first grant or the first use on, until the entry is

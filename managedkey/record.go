@@ -14,7 +14,7 @@ import (
 	"github.com/managedkeys/managedkeys/namespace"
 )
 
-// Where things are in a store: registry/entries/team-a/:/issuing-ca and registry/mounts/team-a/:/transit/prod. A colon is in no namespace.
+// Where things are in a store: registry/entries/team-a/:/issuing-ca, registry/mounts/team-a/:/transit/prod and namespacesPrefix. A colon is in no namespace.
 const (
 	registryPrefix = "registry/"
 	entriesPrefix  = registryPrefix + "entries/"
@@ -106,9 +106,18 @@ func (r *entryRecord) pin(version int) *string {
 
 // mountRecord is a mount in a store.
 type mountRecord struct {
-	Format int    `json:"format"`
-	ID     string `json:"id"`
+	Format      int               `json:"format"`
+	ID          string            `json:"id"`
+	Type        string            `json:"type,omitempty"`
+	Description string            `json:"description,omitempty"`
+	Options     map[string]string `json:"options,omitempty"`
 }
+
+func newMountRecord(id string, info *mountInfo) mountRecord {
+	return mountRecord{recordFormat, id, info.kind, info.description, info.options}
+}
+
+func (r *mountRecord) info() *mountInfo { return &mountInfo{r.Type, r.Description, r.Options} }
 
 // newRecord returns the record of an entry, which is valid and has a Connection.
 func newRecord(in *Entry, id uuid.UUID) (*entryRecord, error) {
@@ -157,6 +166,8 @@ func decode(key string, data []byte, out any) error {
 	case *entryRecord:
 		format = r.Format
 	case *mountRecord:
+		format = r.Format
+	case *namespaceRecord:
 		format = r.Format
 	}
 	if format != recordFormat {

@@ -43,6 +43,9 @@ type space struct {
 	mounts  map[string]*Mount  // nil until there is one
 	flights map[*entry]*flight // the one slow call that is under way for an entry; nil until there is one
 	dead    bool               // was taken out of the registry; another may have taken its place
+	made    bool               // by CreateNamespace
+
+	madeVersion uint64 // of the record in the store
 }
 
 // NewRegistry returns an empty registry.
@@ -82,7 +85,7 @@ func (s *space) sweep() {
 	defer r.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dead || s.names.live > 0 || len(s.mounts) > 0 {
+	if s.dead || s.made || s.names.live > 0 || len(s.mounts) > 0 {
 		return
 	}
 	s.dead = true
