@@ -1,0 +1,115 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"sync"
+
+	"github.com/managedkeys/managedkeys/managedkey"
+)
+
+// Engine makes what serves the paths of a mount, such as a PKI. It is called when the mount is first used.
+type Engine func(ctx context.Context, m *managedkey.Mount) (Handler, error)
+
+// Handler serves the paths of a mount. Requests have been authorized. Their URL.Path is the path within the mount, with a slash in
+// front; their Method is GET, HEAD, POST, DELETE or LIST; their context has the [Identity] and says on whose behalf they are. Answers
+// are best made with [WriteData] and [WriteError], and bodies read with [ReadFields].
+//
+// Close is called when the mount is gone or the API closed, after the last request.
+type Handler interface {
+	http.Handler
+	Close() error
+}
+
+// Exister is a Handler that knows whether what a POST is about is there: then it takes the capability update, and else create.
+// Without it, POST takes update.
+type Exister interface {
+	Exists(r *http.Request) (bool, error)
+}
+
+// Publisher is a Handler with paths that everybody may use, without credentials, such as the certificate of a CA. path is within the
+// mount, without a slash in front.
+type Publisher interface {
+	Public(method, path string) bool
+}
+
+// engines are the handlers of mounts.
+type engines struct {
+	makers map[string]Engine
+
+	mu     sync.Mutex
+	all    map[*managedkey.Mount]*running
+	closed bool
+}
+
+// running is the handler of a mount.
+type running struct {
+	make    sync.Mutex // held while the handler is made
+	handler Handler    // nil until it was made; guarded by make
+	uses    sync.WaitGroup
+}
+
+// use returns the handler of a mount, made if need be, and what to call when it is not used any more. The handler is nil if the
+// mount's type has no paths.
+func (e *engines) use(ctx context.Context, m *managedkey.Mount) (h Handler, done func(), err error) {
+	maker := e.makers[m.Type()]
+	if maker == nil {
+		return nil, func() {}, nil
+	}
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil, nil, refuse(http.StatusServiceUnavailable, "the server is shutting down")
+	}
+	one := e.all[m]
+	if one == nil {
+		one = new(running)
+		e.all[m] = one
+	}
+	one.uses.Add(1)
+	e.mu.Unlock()
+	one.make.Lock()
+	defer one.make.Unlock()
+	if one.handler == nil {
+		if one.handler, err = maker(ctx, m); err != nil {
+			one.handler = nil
+			one.uses.Done()
+			return nil, nil, err
+		}
+	}
+	return one.handler, one.uses.Done, nil
+}
+
+// sweep closes the handlers of mounts that gone reports.
+func (e *engines) sweep(gone func(*managedkey.Mount) bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for m, one := range e.all {
+		if gone(m) {
+			delete(e.all, m)
+			go one.close()
+		}
+	}
+}
+
+// close closes all handlers and waits for that.
+func (e *engines) close() {
+	e.mu.Lock()
+	e.closed = true
+	all := e.all
+	e.all = nil
+	e.mu.Unlock()
+	for _, one := range all {
+		one.close()
+	}
+}
+
+func (one *running) close() {
+	one.uses.Wait()
+	one.make.Lock()
+	defer one.make.Unlock()
+	if one.handler != nil {
+		one.handler.Close()
+		one.handler = nil
+	}
+}

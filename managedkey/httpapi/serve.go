@@ -1,0 +1,390 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/managedkeys/managedkeys/managedkey"
+	"github.com/managedkeys/managedkeys/namespace"
+)
+
+// call is a request on its way.
+type call struct {
+	api       *API
+	r         *http.Request  // with the context of the call
+	place                    // where it leads
+	asked     namespace.Path // by the header
+	method    string         // GET, HEAD, POST, DELETE or LIST
+	requestID string
+	id        *Identity // nil until it is known, and for public paths
+}
+
+// action is what a method of a path does. It returns the data of the answer; nil for none.
+type action func(*call) (any, error)
+
+// route is what a path of the system can do.
+type route struct {
+	read, list, write, remove action
+
+	exists func(*call) bool // for write: whether there is something to update; nil if update is the capability in any case
+	public bool             // everybody may
+	self   bool             // everybody may who is known: it is about the caller
+	sudo   bool             // takes sudo besides
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	c := &call{api: a, requestID: uuid.NewString()}
+	ctx, cancel := context.WithTimeout(r.Context(), a.limits.Timeout)
+	defer cancel()
+	ctx = context.WithValue(context.WithValue(ctx, callKey, c), requestIDKey, c.requestID)
+	c.r = r.WithContext(ctx)
+	written := &watched{ResponseWriter: w}
+	defer c.recover(written)
+	if err := c.serve(written); err != nil {
+		WriteError(written, c.r, err)
+	}
+}
+
+// watched is a ResponseWriter that knows whether anything was written.
+type watched struct {
+	http.ResponseWriter
+	wrote bool
+}
+
+func (w *watched) WriteHeader(status int) {
+	w.wrote = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *watched) Write(data []byte) (int, error) {
+	w.wrote = true
+	return w.ResponseWriter.Write(data)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// recover answers for a panic of an engine. What it was about may be secret: the log has its type and where it was.
+func (c *call) recover(w *watched) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	var pcs [16]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+	var where []string
+	for {
+		f, more := frames.Next()
+		where = append(where, fmt.Sprintf("%s:%d", f.Function, f.Line))
+		if !more {
+			break
+		}
+	}
+	c.api.log.ErrorContext(c.r.Context(), "httpapi: panic", "request_id", c.requestID, "type", fmt.Sprintf("%T", p), "where", where)
+	if w.wrote {
+		panic(http.ErrAbortHandler) // the client must not take half an answer for a whole one
+	}
+	WriteError(w, c.r, refuse(http.StatusInternalServerError, "internal error"))
+}
+
+// serve answers the request, or returns the error to answer.
+func (c *call) serve(w http.ResponseWriter) error {
+	a, r := c.api, c.r
+	path, err := checkPath(r)
+	if err != nil {
+		return err
+	}
+	if err := c.checkHeaders(); err != nil {
+		return err
+	}
+	if !a.rates.allow(a.limits.ClientAddress(r)) {
+		return refuse(http.StatusTooManyRequests, "too many requests")
+	}
+	if c.method, err = methodOf(r); err != nil {
+		return err
+	}
+	if c.asked, err = namespaceOf(r.Header); err != nil {
+		return err
+	}
+	var there bool
+	c.place, there = a.locate(c.asked, path)
+	var to *route
+	if there && c.mount == nil {
+		to = systemRoute(strings.Split(c.path, "/"))
+	}
+	if to != nil && to.public {
+		return c.run(w, to)
+	}
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	default:
+		return refuse(http.StatusServiceUnavailable, "too many requests at once")
+	}
+	if r.ContentLength > a.limits.Body {
+		return &http.MaxBytesError{Limit: a.limits.Body}
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, a.limits.Body)
+	if there && c.mount != nil {
+		return c.engine(w)
+	}
+	if err := c.authenticate(); err != nil {
+		return err
+	}
+	if err := c.authorize(to); err != nil {
+		return err
+	}
+	switch {
+	case to != nil:
+		return c.run(w, to)
+	case there:
+		return errUnsupported
+	}
+	return errNoRoute(c.path)
+}
+
+// checkHeaders refuses what can't be honoured.
+func (c *call) checkHeaders() error {
+	h := c.r.Header
+	if v := h.Get("X-Vault-Wrap-TTL"); v != "" && v != "0" && v != "0s" {
+		return refuse(http.StatusBadRequest, "header X-Vault-Wrap-TTL: this server has no response wrapping")
+	}
+	switch v := h.Values("X-Vault-Request"); {
+	case len(v) == 0 && c.api.opts.RequireRequestHeader:
+		return refuse(http.StatusPreconditionFailed, "missing header X-Vault-Request: true")
+	case len(v) > 0 && !(len(v) == 1 && v[0] == "true"):
+		return refuse(http.StatusBadRequest, "header X-Vault-Request: it takes true")
+	}
+	return nil
+}
+
+// methodOf returns the method as it is meant.
+func methodOf(r *http.Request) (string, error) {
+	method := r.Method
+	switch method {
+	case http.MethodPut:
+		method = http.MethodPost
+	case http.MethodGet:
+		if lists := r.URL.Query()["list"]; len(lists) > 0 {
+			list, err := strconv.ParseBool(lists[0])
+			if err != nil || len(lists) > 1 {
+				return "", refuse(http.StatusBadRequest, "parameter list: it takes true or false")
+			}
+			if list {
+				method = "LIST"
+			}
+		}
+	case http.MethodHead, http.MethodPost, http.MethodDelete, "LIST":
+	default:
+		return "", errMethod
+	}
+	if method != http.MethodPost && r.ContentLength != 0 {
+		return "", refuse(http.StatusBadRequest, "the method takes no body")
+	}
+	return method, nil
+}
+
+// authenticate finds out who makes the request.
+func (c *call) authenticate() error {
+	if c.api.opts.Authenticator == nil {
+		return errForbidden
+	}
+	id, err := c.api.opts.Authenticator.Authenticate(c.r)
+	if answer, ok := errors.AsType[*Error](err); ok {
+		return answer
+	}
+	if err != nil || id == nil || !id.Namespace.Contains(c.ns) || !id.Expires.IsZero() && !time.Now().Before(id.Expires) {
+		return errForbidden
+	}
+	c.id = id
+	ctx := context.WithValue(c.r.Context(), identityKey, id)
+	c.r = c.r.WithContext(managedkey.WithActor(ctx, managedkey.Actor{
+		ID: id.ID, Name: id.Name, Address: c.api.limits.ClientAddress(c.r), RequestID: c.requestID,
+	}))
+	return nil
+}
+
+// may returns what the caller may do with a path of a namespace.
+func (c *call) may(ns namespace.Path, path string) (Capability, error) {
+	if c.api.opts.Authorizer == nil || !c.id.Namespace.Contains(ns) {
+		return Deny, nil
+	}
+	return c.api.opts.Authorizer.Capabilities(c.r.Context(), c.id, ns, path)
+}
+
+// demand returns an error unless the caller may do that with the path.
+func (c *call) demand(want Capability) error {
+	path := c.path
+	if want&List != 0 {
+		path += "/"
+	}
+	may, err := c.may(c.ns, path)
+	if err != nil {
+		c.api.log.ErrorContext(c.r.Context(), "httpapi: the authorizer", "request_id", c.requestID, "error", err)
+		return errForbidden
+	}
+	if !may.allows(want) {
+		return errForbidden
+	}
+	return nil
+}
+
+// capability returns what the method takes.
+func (c *call) capability(exists func() bool) Capability {
+	switch c.method {
+	case "LIST":
+		return List
+	case http.MethodDelete:
+		return Delete
+	case http.MethodPost:
+		if exists != nil && !exists() {
+			return Create
+		}
+		return Update
+	}
+	return Read
+}
+
+// authorize returns an error unless the caller may do what it asks of a path of the system, which may be unknown.
+func (c *call) authorize(to *route) error {
+	if to == nil {
+		return c.demand(c.capability(nil))
+	}
+	if to.self {
+		return nil
+	}
+	var exists func() bool
+	if to.exists != nil {
+		exists = func() bool { return to.exists(c) }
+	}
+	want := c.capability(exists)
+	if to.sudo {
+		want |= Sudo
+	}
+	return c.demand(want)
+}
+
+// run does what the method asks for.
+func (c *call) run(w http.ResponseWriter, to *route) error {
+	do := map[string]action{http.MethodGet: to.read, http.MethodHead: to.read, "LIST": to.list, http.MethodPost: to.write, http.MethodDelete: to.remove}
+	if c.method == http.MethodHead && !to.public || do[c.method] == nil {
+		var allow []string
+		for _, method := range []string{http.MethodGet, "LIST", http.MethodPost, http.MethodDelete} {
+			if do[method] != nil {
+				allow = append(allow, method)
+			}
+		}
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		return errMethod
+	}
+	data, err := do[c.method](c)
+	if err != nil {
+		return err
+	}
+	if bare, ok := data.(bare); ok {
+		writeJSON(w, bare.status, bare.body)
+		return nil
+	}
+	WriteData(w, c.r, data)
+	return nil
+}
+
+// bare is an answer without the envelope.
+type bare struct {
+	status int
+	body   any
+}
+
+// engine has the mount's engine answer.
+func (c *call) engine(w http.ResponseWriter) error {
+	a := c.api
+	a.sweep(time.Now())
+	handler, done, err := a.engines.use(c.r.Context(), c.mount)
+	if err != nil {
+		// Who isn't known is not to learn what is wrong.
+		if known := c.authenticate(); known != nil {
+			return known
+		}
+		return err
+	}
+	defer done()
+	inner := func() *http.Request {
+		r := c.r.Clone(c.r.Context())
+		r.Method, r.URL.Path, r.URL.RawPath = c.method, "/"+c.rest, ""
+		return r
+	}
+	if publisher, ok := handler.(Publisher); ok && publisher.Public(c.method, c.rest) {
+		handler.ServeHTTP(w, inner())
+		return nil
+	}
+	if err := c.authenticate(); err != nil {
+		return err
+	}
+	var exists func() bool
+	var failed error
+	if exister, ok := handler.(Exister); ok {
+		exists = func() bool {
+			there, err := exister.Exists(inner())
+			failed = err
+			return there
+		}
+	}
+	want := c.capability(exists)
+	if err := c.demand(want); err != nil {
+		return err
+	}
+	if failed != nil {
+		return failed
+	}
+	if handler == nil {
+		return errUnsupported
+	}
+	handler.ServeHTTP(w, inner())
+	return nil
+}
+
+// page returns the part of a sorted list that the request asks for, with after and limit. The error is errNothing if it is empty.
+func (c *call) page(keys []string) ([]string, error) {
+	query := c.r.URL.Query()
+	for _, name := range []string{"after", "limit"} {
+		if len(query[name]) > 1 {
+			return nil, refuse(http.StatusBadRequest, "parameter %s: it is taken once", name)
+		}
+	}
+	if after := query.Get("after"); after != "" {
+		i, found := slices.BinarySearch(keys, after)
+		if found {
+			i++
+		}
+		keys = keys[i:]
+	}
+	if text := query.Get("limit"); text != "" {
+		limit, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, refuse(http.StatusBadRequest, "parameter limit: it takes a whole number")
+		}
+		if limit > 0 {
+			keys = keys[:min(limit, len(keys))]
+		}
+	}
+	if len(keys) == 0 {
+		return nil, errNothing
+	}
+	return keys, nil
+}
