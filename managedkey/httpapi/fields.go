@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,6 +76,9 @@ func readBody(r *http.Request) ([]byte, error) {
 	charset := strings.ToLower(params["charset"])
 	if r.Header.Get("Content-Type") != "" && (err != nil || kind != "application/json" && !form) || charset != "" && charset != "utf-8" {
 		return nil, refuse(http.StatusUnsupportedMediaType, "header Content-Type: it takes application/json, in UTF-8")
+	}
+	if string(bytes.TrimSpace(data)) == "null" { // what stock clients write if there is nothing to say
+		return nil, nil
 	}
 	return data, nil
 }

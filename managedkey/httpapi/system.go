@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/subtle"
 	"net/http"
 	"net/url"
 	"slices"
@@ -159,8 +160,7 @@ func lookupSelf(c *call) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.Unset("token")
-		if err := f.Done(); err != nil {
+		if err := c.ownToken(f); err != nil {
 			return nil, err
 		}
 	}
@@ -189,6 +189,19 @@ func lookupSelf(c *call) (any, error) {
 	return data, nil
 }
 
+// ownToken ends reading f, in which stock clients say whose token they mean although the path says so.
+func (c *call) ownToken(f *Fields) error {
+	var token string
+	f.String("token", &token)
+	if err := f.Done(); err != nil {
+		return err
+	}
+	if own, err := tokenOf(c.r.Header); token != "" && (err != nil || subtle.ConstantTimeCompare([]byte(token), []byte(own)) != 1) {
+		return refuse(http.StatusBadRequest, "field token: it takes the caller's own, or none")
+	}
+	return nil
+}
+
 // slashed returns a namespace as clients are told of it: with a slash at the end, and nothing for the root.
 func slashed(ns namespace.Path) string {
 	if ns == namespace.Root {
@@ -208,8 +221,7 @@ func capabilitiesSelf(c *call) (any, error) {
 	var paths, one []string
 	f.Strings("paths", &paths)
 	f.Strings("path", &one)
-	f.Unset("token")
-	if err := f.Done(); err != nil {
+	if err := c.ownToken(f); err != nil {
 		return nil, err
 	}
 	paths = append(paths, one...)
