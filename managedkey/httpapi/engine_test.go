@@ -1,0 +1,145 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/managedkeys/managedkeys/managedkey"
+	"github.com/managedkeys/managedkeys/managedkey/store/memory"
+)
+
+// TestEngines: an engine gets what is under its mount, knows who asks, and ends with its mount.
+func TestEngines(t *testing.T) {
+	g := newRig(t, nil)
+	g.must(204, "POST", keyPath+"ca", ecdsaKey("ca"))
+	g.must(204, "POST", "/v1/team-a/sys/mounts/signer", `{"type":"signer"}`)
+	g.must(204, "POST", "/v1/sys/mounts/signer", `{"type":"signer","config":{"allowed_managed_keys":["ca"]}}`)
+	a := g.must(200, "POST", "/v1/signer/sign/ca", `{"input":"text"}`)
+	assert.NotEmpty(t, a.data["signature"])
+	g.must(404, "POST", "/v1/team-a/signer/sign/ca", `{"input":"text"}`)
+	a = g.must(400, "POST", "/v1/signer/sign/ca", `{"inptu":"text"}`)
+	assert.Contains(t, a.errors[0], `"inptu" is unknown; there are: input`)
+
+	a = g.must(200, "GET", "/v1/signer/who?list=true", "")
+	assert.Equal(t, "LIST", a.data["method"])
+	assert.Equal(t, "root", a.data["id"])
+	assert.Equal(t, "127.0.0.1", a.data["address"])
+	assert.Contains(t, a.text, `"request_id":"`+a.data["request"].(string))
+	assert.Equal(t, "POST", g.must(200, "PUT", "/v1/signer/who", "{}").data["method"])
+
+	assert.Equal(t, false, g.do("GET", "/v1/signer/public", "", "").data["known"])
+	assert.Equal(t, 403, g.do("POST", "/v1/signer/public", "", "").status)
+	assert.Equal(t, 403, g.do("GET", "/v1/signer/who", "", "").status)
+	assert.Equal(t, 200, g.do("POST", "/v1/signer/sign/ca", readerToken, "{}").status)
+	assert.Equal(t, 403, g.do("POST", "/v1/signer/new/x", readerToken, "{}").status)
+
+	m, err := g.keys.OpenMount("", "signer")
+	require.NoError(t, err)
+	g.must(204, "DELETE", "/v1/sys/mounts/signer", "")
+	require.Eventually(t, func() bool { _, closed := closedSigners.Load(m.ID()); return closed }, 10*time.Second, time.Millisecond)
+	assert.Contains(t, g.must(404, "GET", "/v1/signer/who", "").errors[0], "no handler for route")
+	g.must(204, "POST", "/v1/sys/mounts/signer", `{"type":"signer"}`)
+	g.must(200, "GET", "/v1/signer/who", "") // another one
+}
+
+// TestPanics: an engine's panic is an answer that says nothing, and so is the log.
+func TestPanics(t *testing.T) {
+	g := newRig(t, nil)
+	g.must(204, "POST", "/v1/sys/mounts/signer", `{"type":"signer"}`)
+	a := g.must(500, "GET", "/v1/signer/panic", "")
+	require.Len(t, a.errors, 2)
+	assert.Equal(t, "internal error", a.errors[0])
+	id := strings.TrimPrefix(a.errors[1], "request_id: ")
+	assert.Len(t, id, 36)
+	assert.Contains(t, g.log.String(), id)
+	assert.Contains(t, g.log.String(), "ServeHTTP", "where it was")
+	for _, text := range []string{a.text, g.log.String()} {
+		assert.NotContains(t, text, "hunter2")
+		assert.NotContains(t, text, "goroutine")
+	}
+	r, err := http.NewRequest("GET", g.url+"/v1/signer/half", nil)
+	require.NoError(t, err)
+	r.Header.Set("X-Vault-Token", rootToken)
+	resp, err := g.client.Do(r)
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	assert.Error(t, err, "half an answer isn't taken for one")
+	g.must(200, "GET", "/v1/signer/who", "")
+}
+
+// TestEngineThatFails: an engine that can't be made is tried again, and callers that aren't known don't learn why.
+func TestEngineThatFails(t *testing.T) {
+	var fails atomic.Bool
+	fails.Store(true)
+	g := newRig(t, func(o *Options) {
+		o.Engines = map[string]Engine{"signer": func(ctx context.Context, m *managedkey.Mount) (Handler, error) {
+			if fails.Load() {
+				return nil, errors.New("the secret is hunter2")
+			}
+			return newSigner(ctx, m)
+		}}
+	})
+	g.must(204, "POST", "/v1/sys/mounts/signer", `{"type":"signer"}`)
+	assert.Equal(t, 403, g.do("GET", "/v1/signer/who", "", "").status)
+	a := g.must(500, "GET", "/v1/signer/who", "")
+	assert.NotContains(t, a.text, "hunter2")
+	fails.Store(false)
+	g.must(200, "GET", "/v1/signer/who", "")
+}
+
+// TestMountsOfOthers: what another process mounts is served, and what it removes isn't.
+func TestMountsOfOthers(t *testing.T) {
+	st := memory.New(nil)
+	defer st.Close()
+	g := newRig(t, nil)
+	ours, err := managedkey.Open(t.Context(), st, []managedkey.Connection{{Backend: g.software}}, nil)
+	require.NoError(t, err)
+	defer ours.Close()
+	theirs, err := managedkey.Open(t.Context(), st, []managedkey.Connection{{Backend: g.software.Share()}}, nil)
+	require.NoError(t, err)
+	defer theirs.Close()
+	own := g.api.keys
+	g.api.keys = ours // before its first request
+	defer func() { g.api.keys = own }()
+	m, err := theirs.CreateMount(t.Context(), managedkey.MountSpec{Path: "signer", Type: "signer"})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return g.do("GET", "/v1/signer/who", rootToken, "").status == 200 }, 10*time.Second, time.Millisecond)
+	require.NoError(t, theirs.Unmount(t.Context(), m))
+	require.Eventually(t, func() bool { return g.do("GET", "/v1/signer/who", rootToken, "").status == 404 }, 10*time.Second, time.Millisecond)
+	g.api.sweepNow()
+	require.Eventually(t, func() bool { _, closed := closedSigners.Load(m.ID()); return closed }, 10*time.Second, time.Millisecond)
+}
+
+// TestEnginesUnderLoad: mounts come and go while they are used; no engine is used after it was closed.
+func TestEnginesUnderLoad(t *testing.T) {
+	g := newRig(t, nil)
+	var running sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	for range 4 {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				a := g.do("GET", "/v1/signer/who", rootToken, "")
+				assert.Contains(t, []int{200, 404}, a.status, a.text)
+			}
+		})
+	}
+	for range 50 {
+		g.must(204, "POST", "/v1/sys/mounts/signer", `{"type":"signer"}`)
+		g.must(204, "DELETE", "/v1/sys/mounts/signer", "")
+	}
+	stop()
+	running.Wait()
+	assert.NotContains(t, g.log.String(), "panic")
+}
