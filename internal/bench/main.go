@@ -45,6 +45,7 @@ var tables = []struct {
 	{"creates", (*workplace).creates},
 	{"follow", (*workplace).follow},
 	{"failover", (*workplace).failover},
+	{"http", (*workplace).http},
 }
 
 func main() {

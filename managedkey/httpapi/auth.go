@@ -93,22 +93,26 @@ func tokenOf(h http.Header) (string, error) {
 // maxToken is the length of the longest token that is looked at, in bytes.
 const maxToken = 4096
 
-type contextKey int
+type contextKey struct{}
 
-const (
-	identityKey contextKey = iota
-	requestIDKey
-	callKey
-)
+// callOf returns the call that ctx is of, or nil.
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(contextKey{}).(*call)
+	return c
+}
 
 // IdentityOf returns who made the request that ctx is of, for engines; nil for a path that is public.
 func IdentityOf(ctx context.Context) *Identity {
-	id, _ := ctx.Value(identityKey).(*Identity)
-	return id
+	if c := callOf(ctx); c != nil {
+		return c.id
+	}
+	return nil
 }
 
 // RequestID returns the id of the request that ctx is of; "" if there is none.
 func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey).(string)
-	return id
+	if c := callOf(ctx); c != nil {
+		return c.requestID
+	}
+	return ""
 }

@@ -26,7 +26,10 @@ func checkPath(r *http.Request) (string, error) {
 		return "", refuse(http.StatusBadRequest, "the path has %s, which is never cleaned", what)
 	}
 	// What is escaped without need, or twice, is a trick; so is a slash that is no separator.
-	lower := strings.ToLower(raw)
+	lower := ""
+	if strings.Contains(raw, "%") {
+		lower = strings.ToLower(raw)
+	}
 	for _, trick := range []string{"%2e", "%2f", "%5c", "%25", "%00"} {
 		if strings.Contains(lower, trick) {
 			return bad(trick)

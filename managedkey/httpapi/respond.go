@@ -85,31 +85,39 @@ func StatusOf(err error) *Error {
 	return Errorf(http.StatusInternalServerError, "internal error")
 }
 
-// envelope is what data comes in.
-type envelope struct {
-	RequestID     string   `json:"request_id"`
-	LeaseID       string   `json:"lease_id"`
-	Renewable     bool     `json:"renewable"`
-	LeaseDuration int      `json:"lease_duration"`
-	Data          any      `json:"data"`
-	WrapInfo      any      `json:"wrap_info"`
-	Warnings      []string `json:"warnings"`
-	Auth          any      `json:"auth"`
-}
-
 // WriteData answers a request with data and warnings, or with 204 and nothing if data is nil and there are no warnings.
 func WriteData(w http.ResponseWriter, r *http.Request, data any, warnings ...string) {
 	if data == nil && len(warnings) == 0 {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	writeJSON(w, http.StatusOK, envelope{RequestID: RequestID(r.Context()), Data: data, Warnings: warnings})
+	payload, err := json.Marshal(data)
+	var shown []byte
+	if err == nil {
+		shown, err = json.Marshal(warnings)
+	}
+	if err != nil { // not reached but by an engine's data
+		WriteError(w, r, fmt.Errorf("httpapi: data of type %T: %w", data, errNoForm))
+		return
+	}
+	body := make([]byte, 0, len(payload)+len(shown)+200)
+	body = append(body, `{"request_id":"`...)
+	body = append(body, RequestID(r.Context())...)
+	body = append(body, `","lease_id":"","renewable":false,"lease_duration":0,"data":`...)
+	body = append(body, payload...)
+	body = append(body, `,"wrap_info":null,"warnings":`...)
+	body = append(body, shown...)
+	body = append(body, `,"auth":null}`...)
+	writeBody(w, http.StatusOK, body)
 }
+
+// errNoForm is what an engine's mistake is answered with: the encoder's own error can quote the data.
+var errNoForm = errors.New("the data has no JSON form")
 
 // WriteError answers a request with an error, as [StatusOf] has it. What the client isn't told is logged.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	answer := StatusOf(err)
-	if c, ok := r.Context().Value(callKey).(*call); ok && answer.Status >= 500 {
+	if c := callOf(r.Context()); c != nil && answer.Status >= 500 {
 		c.api.log.ErrorContext(r.Context(), "httpapi: a request failed", "request_id", c.requestID, "status", answer.Status, "error", err)
 	}
 	messages := answer.Messages
@@ -132,9 +140,13 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
-	if err != nil { // not reached but by an engine's data
-		status, body = http.StatusInternalServerError, []byte(`{"errors":["internal error"]}`)
+	if err != nil { // not reached: v is of this package
+		panic(err)
 	}
+	writeBody(w, status, body)
+}
+
+func writeBody(w http.ResponseWriter, status int, body []byte) {
 	body = append(body, '\n')
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

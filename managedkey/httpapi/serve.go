@@ -49,8 +49,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{api: a, requestID: uuid.NewString()}
 	ctx, cancel := context.WithTimeout(r.Context(), a.limits.Timeout)
 	defer cancel()
-	ctx = context.WithValue(context.WithValue(ctx, callKey, c), requestIDKey, c.requestID)
-	c.r = r.WithContext(ctx)
+	c.r = r.WithContext(context.WithValue(ctx, contextKey{}, c))
 	written := &watched{ResponseWriter: w}
 	defer c.recover(written)
 	if err := c.serve(written); err != nil {
@@ -213,8 +212,7 @@ func (c *call) authenticate() error {
 		return errForbidden
 	}
 	c.id = id
-	ctx := context.WithValue(c.r.Context(), identityKey, id)
-	c.r = c.r.WithContext(managedkey.WithActor(ctx, managedkey.Actor{
+	c.r = c.r.WithContext(managedkey.WithActor(c.r.Context(), managedkey.Actor{
 		ID: id.ID, Name: id.Name, Address: c.api.limits.ClientAddress(c.r), RequestID: c.requestID,
 	}))
 	return nil
@@ -325,9 +323,10 @@ func (c *call) engine(w http.ResponseWriter) error {
 	}
 	defer done()
 	inner := func() *http.Request {
-		r := c.r.Clone(c.r.Context())
-		r.Method, r.URL.Path, r.URL.RawPath = c.method, "/"+c.rest, ""
-		return r
+		r, u := *c.r, *c.r.URL
+		u.Path, u.RawPath = "/"+c.rest, ""
+		r.Method, r.URL = c.method, &u
+		return &r
 	}
 	if publisher, ok := handler.(Publisher); ok && publisher.Public(c.method, c.rest) {
 		handler.ServeHTTP(w, inner())
