@@ -56,7 +56,10 @@ func (*workplace) http() error {
 		}
 		defer servers[i].close()
 	}
-	fmt.Printf("P-256 signatures over HTTP/1.1 on loopback, connections kept; the clients write bytes and parse nothing but the length, in the same process. The API has a token, policies, limits and a mount with a minimal engine; the other is net/http with crypto/ecdsa. Median of %d rounds.\n\n", *rounds)
+	fmt.Printf(`P-256 signatures over HTTP/1.1 on loopback, connections kept. Clients are in the same process and read nothing but lengths.
+The API has a token, policies, limits and a mount with a minimal engine; the other is net/http with crypto/ecdsa. Median of %d rounds.
+
+`, *rounds)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "clients\trequests/s\tnet/http\tratio\tbytes per idle connection\tnet/http\t")
 	memory := make([]float64, len(servers))

@@ -2,13 +2,15 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 
 	"github.com/managedkeys/managedkeys/managedkey"
 )
 
-// Engine makes what serves the paths of a mount, such as a PKI. It is called when the mount is first used.
+// Engine makes what serves the paths of a mount, such as a PKI. It is called when the mount is first used, with the context of
+// that request, which the handler must not keep.
 type Engine func(ctx context.Context, m *managedkey.Mount) (Handler, error)
 
 // Handler serves the paths of a mount. Requests have been authorized. Their URL.Path is the path within the mount, with a slash in
@@ -22,7 +24,8 @@ type Handler interface {
 }
 
 // Exister is a Handler that knows whether what a POST is about is there: then it takes the capability update, and else create.
-// Without it, POST takes update.
+// Without it, POST takes update. Exists must not read the body. It is called before the caller is known to be allowed anything, and
+// should be as cheap as a look-up.
 type Exister interface {
 	Exists(r *http.Request) (bool, error)
 }
@@ -68,15 +71,25 @@ func (e *engines) use(ctx context.Context, m *managedkey.Mount) (h Handler, done
 	}
 	one.uses.Add(1)
 	e.mu.Unlock()
+	made := false
+	defer func() {
+		if !made { // it may have panicked
+			one.uses.Done()
+		}
+	}()
 	one.make.Lock()
 	defer one.make.Unlock()
 	if one.handler == nil {
-		if one.handler, err = maker(ctx, m); err != nil {
-			one.handler = nil
-			one.uses.Done()
+		h, err := maker(ctx, m)
+		if err == nil && h == nil {
+			err = errors.New("httpapi: the engine of type " + m.Type() + " made no handler")
+		}
+		if err != nil {
 			return nil, nil, err
 		}
+		one.handler = h
 	}
+	made = true
 	return one.handler, one.uses.Done, nil
 }
 

@@ -105,15 +105,15 @@ func (c *call) recover(w *watched) {
 // serve answers the request, or returns the error to answer.
 func (c *call) serve(w http.ResponseWriter) error {
 	a, r := c.api, c.r
+	if !a.rates.allow(a.limits.ClientAddress(r)) {
+		return refuse(http.StatusTooManyRequests, "too many requests")
+	}
 	path, err := checkPath(r)
 	if err != nil {
 		return err
 	}
 	if err := c.checkHeaders(); err != nil {
 		return err
-	}
-	if !a.rates.allow(a.limits.ClientAddress(r)) {
-		return refuse(http.StatusTooManyRequests, "too many requests")
 	}
 	if c.method, err = methodOf(r); err != nil {
 		return err
