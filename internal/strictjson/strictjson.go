@@ -68,7 +68,9 @@ func Object(data []byte, max int) ([]Member, error) {
 
 type tooLong struct{ got, max int }
 
-func (e *tooLong) Error() string { return fmt.Sprintf("got %d bytes; it takes at most %d", e.got, e.max) }
+func (e *tooLong) Error() string {
+	return fmt.Sprintf("got %d bytes; it takes at most %d", e.got, e.max)
+}
 func (e *tooLong) Unwrap() error { return ErrTooLong }
 
 // deep reports whether data is nested deeper than MaxDepth, before anything recursive looks at it.

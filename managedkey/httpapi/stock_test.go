@@ -72,7 +72,8 @@ func (c vaultClient) mount(path, kind, description string, allowed []string) err
 	return c.Sys().Mount(path, &vault.MountInput{Type: kind, Description: description, Config: vault.MountConfigInput{AllowedManagedKeys: allowed}})
 }
 func (c vaultClient) tune(path, description string, allowed []string) error {
-	return c.Sys().TuneMount(path, vault.MountConfigInput{Description: &description, AllowedManagedKeys: allowed, MaxLeaseTTL: "8760h"})
+	longest := "8760h"
+	return c.Sys().TuneMountAllowNil(path, vault.TuneMountConfigInput{Description: &description, AllowedManagedKeys: &allowed, MaxLeaseTTL: &longest})
 }
 func (c vaultClient) mounts() (map[string]string, error) {
 	all, err := c.Sys().ListMounts()
