@@ -26,7 +26,8 @@
 //
 // An engine, such as a PKI, isn't given the registry but a [Mount], which reaches the keys of one namespace that were
 // granted to it. Grants are between one mount and one entry, not between names: renaming the mount keeps them, and an
-// entry that was deleted and made again has none.
+// entry that was deleted and made again has none. [Registry.CreateMount] says what kind of engine a mount is for, for programs that
+// make engines of mounts rather than mounts for engines; package httpapi does.
 //
 // # Stores
 //
