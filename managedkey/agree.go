@@ -14,6 +14,11 @@ func (k *Key) ECDH(peer *ecdh.PublicKey) ([]byte, error) { return k.ECDHContext(
 
 // ECDHContext is as backend.KeyAgreer has it. It needs the usage derive.
 func (k *Key) ECDHContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("agree", "", bytesOf(peer)), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.ECDHContext(ctx, peer)
+		})
+	}
 	for {
 		agreer, err := need[backend.KeyAgreer](k, "agree", backend.UsageDerive)
 		if err != nil {
@@ -24,6 +29,14 @@ func (k *Key) ECDHContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, er
 			return k.result("agree", secret, err)
 		}
 	}
+}
+
+// bytesOf returns the encoding of a public key that may be nil.
+func bytesOf(peer *ecdh.PublicKey) []byte {
+	if peer == nil {
+		return nil
+	}
+	return peer.Bytes()
 }
 
 // PublicKey implements ecdh.KeyExchanger. It is [Key.Public] as crypto/ecdh has it, or nil unless that is an
@@ -70,13 +83,13 @@ func (x exchanger) ECDHContext(ctx context.Context, peer *ecdh.PublicKey) ([]byt
 }
 
 // narrowExchanger returns k as an exchanger, if its key agrees and its entry allows that now.
-func (k *Key) narrowExchanger() (ecdh.KeyExchanger, error) {
-	if err := able[backend.KeyAgreer](k, backend.UsageDerive); err != nil {
+func (k *Key) narrowExchanger(ctx context.Context) (ecdh.KeyExchanger, error) {
+	if err := able[backend.KeyAgreer](ctx, k, backend.UsageDerive); err != nil {
 		return nil, err
 	}
 	public := k.PublicKey()
 	if public == nil {
-		return nil, k.fail("open", fmt.Errorf("the key (%s) is on no curve of crypto/ecdh: %w", k.bound.algorithm, backend.ErrUnsupported))
+		return nil, k.denied(ctx, "open", fmt.Errorf("the key (%s) is on no curve of crypto/ecdh: %w", k.bound.algorithm, backend.ErrUnsupported))
 	}
 	return exchanger{k, public}, nil
 }

@@ -132,7 +132,7 @@ func TestKeysThatCannotAgree(t *testing.T) {
 			t.Errorf("%s: PublicKey is %v on %v", name, k.PublicKey(), k.Curve())
 		}
 	}
-	x, err := handleOf(t, newECKey(t, backend.UsageDerive), backend.UsageSign).narrowExchanger()
+	x, err := handleOf(t, newECKey(t, backend.UsageDerive), backend.UsageSign).narrowExchanger(t.Context())
 	check(t, err, backend.ErrNotPermitted, "usage derive")
 	if x != nil {
 		t.Errorf("got %v", x)

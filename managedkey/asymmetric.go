@@ -20,6 +20,11 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 
 // SignContext is as backend.Signer has it. It needs the usage sign.
 func (k *Key) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("sign", describeSign(opts), digest), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.SignContext(ctx, digest, opts)
+		})
+	}
 	for {
 		signer, err := need[backend.Signer](k, "sign", backend.UsageSign)
 		if err != nil {
@@ -41,6 +46,11 @@ func (k *Key) SignMessage(_ io.Reader, message []byte, opts crypto.SignerOpts) (
 // SignMessageContext is as backend.MessageSigner has it. It needs the usage sign. If the backend's key takes digests
 // only, the message is hashed here.
 func (k *Key) SignMessageContext(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("sign_message", describeSign(opts), message), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.SignMessageContext(ctx, message, opts)
+		})
+	}
 	signer, err := need[backend.Signer](k, "sign", backend.UsageSign)
 	if err != nil {
 		return nil, err
@@ -55,23 +65,29 @@ func (k *Key) SignMessageContext(ctx context.Context, message []byte, opts crypt
 	if isNil(opts) {
 		return nil, k.fail("sign", fmt.Errorf("options are nil; they take a crypto.SignerOpts: %w", backend.ErrInvalidParams))
 	}
+	digest := message
 	if h := opts.HashFunc(); h != 0 {
 		if !h.Available() {
 			return nil, k.fail("sign", fmt.Errorf("can't hash a message with %v: %w", h, backend.ErrUnsupported))
 		}
 		hash := h.New()
 		hash.Write(message)
-		message = hash.Sum(nil)
+		digest = hash.Sum(nil)
 	}
-	signature, err := signer.SignContext(ctx, message, opts)
+	signature, err := signer.SignContext(ctx, digest, opts)
 	if k.moved(signer, err) {
-		return k.SignContext(ctx, message, opts)
+		return k.SignContext(ctx, digest, opts)
 	}
 	return k.result("sign", signature, err)
 }
 
 // VerifyContext is as backend.Verifier has it. It needs the usage verify, and is done here, with the public key.
 func (k *Key) VerifyContext(ctx context.Context, digest, signature []byte, opts crypto.SignerOpts) error {
+	if by := k.observer(); by != nil {
+		return k.observeErr(ctx, by, k.operation("verify", describeSign(opts), digest, signature), func(ctx context.Context, k *Key) error {
+			return k.VerifyContext(ctx, digest, signature, opts)
+		})
+	}
 	key, err := k.use("verify", backend.UsageVerify)
 	if err != nil {
 		return err
@@ -96,6 +112,11 @@ func (k *Key) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts)
 // DecryptContext is as backend.Decrypter has it. It needs the usage decrypt. Every failed decryption gives an error of
 // the same text that wraps backend.ErrDecryption.
 func (k *Key) DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("decrypt", describeDecrypt(opts), ciphertext), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.DecryptContext(ctx, ciphertext, opts)
+		})
+	}
 	for {
 		decrypter, err := need[backend.Decrypter](k, "decrypt", backend.UsageDecrypt)
 		if err != nil {
@@ -114,6 +135,11 @@ func (k *Key) DecryptContext(ctx context.Context, ciphertext []byte, opts crypto
 // Options with which the key could not decrypt are refused with backend.ErrUnsupported, and a plaintext that is too
 // long with backend.ErrInvalidParams.
 func (k *Key) EncryptContext(ctx context.Context, plaintext []byte, opts *rsa.OAEPOptions) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("encrypt", describeDecrypt(opts), plaintext), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.EncryptContext(ctx, plaintext, opts)
+		})
+	}
 	key, err := k.use("encrypt", backend.UsageEncrypt)
 	if err != nil {
 		return nil, err

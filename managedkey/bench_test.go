@@ -224,3 +224,18 @@ func TestLookupAllocatesNothing(t *testing.T) {
 		t.Errorf("signing through the handle takes %v allocations, the backend's key alone %v", n, before)
 	}
 }
+
+// BenchmarkUnobserved measures what the hook costs that observers use, when there is none.
+func BenchmarkUnobserved(b *testing.B) {
+	r := NewRegistry()
+	if err := r.Create(b.Context(), entryOf(&oneKey{fakeKey{"key"}}, "a/ca", 0)); err != nil {
+		b.Fatal(err)
+	}
+	k := mustKey(b, r, "a/ca")
+	b.ReportAllocs()
+	for b.Loop() {
+		if k.observer() != nil {
+			b.Fatal("there is an observer")
+		}
+	}
+}

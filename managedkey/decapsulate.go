@@ -14,6 +14,11 @@ func (k *Key) Decapsulate(ciphertext []byte) ([]byte, error) {
 
 // DecapsulateContext is as backend.Decapsulator has it. It needs the usage derive.
 func (k *Key) DecapsulateContext(ctx context.Context, ciphertext []byte) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("decapsulate", "", ciphertext), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.DecapsulateContext(ctx, ciphertext)
+		})
+	}
 	for {
 		d, err := need[backend.Decapsulator](k, "decapsulate", backend.UsageDerive)
 		if err != nil {
@@ -52,8 +57,8 @@ func (d decapsulator) DecapsulateContext(ctx context.Context, ciphertext []byte)
 }
 
 // narrowDecapsulator returns k as a decapsulator, if its key decapsulates and its entry allows that now.
-func (k *Key) narrowDecapsulator() (crypto.Decapsulator, error) {
-	if err := able[backend.Decapsulator](k, backend.UsageDerive); err != nil {
+func (k *Key) narrowDecapsulator(ctx context.Context) (crypto.Decapsulator, error) {
+	if err := able[backend.Decapsulator](ctx, k, backend.UsageDerive); err != nil {
 		return nil, err
 	}
 	return decapsulator{k}, nil

@@ -42,6 +42,12 @@
 // the flat JSON form of the managed-keys API; [Registry.ImportManagedKeys] and [Registry.ImportExternalKeys] read those of Vault
 // and OpenBao.
 //
+// # Observers
+//
+// An [Observer] sees every operation of every handle and every change of the registry, with who, what and how it went, and can
+// refuse it: [Options] has one for [Open], [Registry.Observe] sets it. Packages audit and telemetry are observers. [ErrorClass]
+// is what they say of errors.
+//
 // # Errors
 //
 // Every error is an *[Error] and wraps one of the sentinels of package backend.

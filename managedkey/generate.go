@@ -101,7 +101,12 @@ type commitFunc = func(found) (*state, error)
 type planFunc = func(e *entry, st *state) (callFunc, commitFunc, error)
 
 // make has a key made as plan says.
-func (r *Registry) make(ctx context.Context, op string, ref namespace.Ref, plan planFunc) (*Key, error) {
+func (r *Registry) make(ctx context.Context, op string, ref namespace.Ref, plan planFunc) (_ *Key, err error) {
+	ctx, done, err := r.begin(ctx, op, ref, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer done(&err)
 	e, err := r.lookup(op, ref)
 	if err != nil {
 		return nil, err

@@ -34,10 +34,15 @@ func (r *Registry) OpenMount(ns namespace.Path, path string) (*Mount, error) {
 // Unmount removes the mount and its grants. Handles that were given out through it stop at once. Unmounting again does
 // nothing. The error wraps backend.ErrInvalidParams if m is nil or of another registry, or is that of the store:
 // store.ErrConflict if another process has just moved or removed the mount.
-func (r *Registry) Unmount(ctx context.Context, m *Mount) error {
+func (r *Registry) Unmount(ctx context.Context, m *Mount) (err error) {
 	if err := r.own("unmount", m); err != nil {
 		return err
 	}
+	ctx, done, err := m.begin(ctx, "unmount", "")
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	if r.kept == nil {
 		m.remove()
 		return nil
@@ -117,10 +122,15 @@ func (r *Registry) Revoke(ctx context.Context, m *Mount, nameOrUUID string) erro
 	return r.setGrant(ctx, "revoke", m, nameOrUUID, false)
 }
 
-func (r *Registry) setGrant(ctx context.Context, op string, m *Mount, nameOrUUID string, granted bool) error {
+func (r *Registry) setGrant(ctx context.Context, op string, m *Mount, nameOrUUID string, granted bool) (err error) {
 	if err := r.own(op, m); err != nil {
 		return err
 	}
+	ctx, done, err := m.begin(ctx, op, nameOrUUID)
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	m.space.mu.Lock()
 	e := m.space.resolve(nameOrUUID)
 	if m.closed.Load() || e == nil {
@@ -146,10 +156,18 @@ func (r *Registry) setGrant(ctx context.Context, op string, m *Mount, nameOrUUID
 // Rename moves the mount to another path of the same namespace; its ID, grants and handles stay. The error wraps
 // backend.ErrInvalidParams or backend.ErrKeyExists as for [Registry.Mount], and backend.ErrNotPermitted if the mount was
 // closed.
-func (r *Registry) Rename(ctx context.Context, m *Mount, path string) error {
+func (r *Registry) Rename(ctx context.Context, m *Mount, path string) (err error) {
 	if err := r.own("rename", m); err != nil {
 		return err
 	}
+	ctx, done, err := r.begin(ctx, "rename", m.ref(""), func(op *Operation) {
+		op.on(m)
+		op.Options = "to " + path
+	})
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	if err := validateMountPath(path); err != nil {
 		return m.fail("rename", "", "", invalidRef(err))
 	}

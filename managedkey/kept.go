@@ -20,6 +20,9 @@ type Options struct {
 	// Logger is told what goes wrong in the background: records that can't be read, keys that can't be opened at their new
 	// place, a store that is away. nil means slog.Default().
 	Logger *slog.Logger
+
+	// Observer sees what is done with the registry; see [Registry.Observe].
+	Observer Observer
 }
 
 // kept is what a registry with a store has more.
@@ -61,6 +64,7 @@ func Open(ctx context.Context, st store.Store, conns []Connection, opts *Options
 	if opts == nil {
 		opts = new(Options)
 	}
+	r.Observe(opts.Observer)
 	k := &kept{registry: r, store: st, log: opts.Logger, gone: make(map[string]uint64)}
 	if k.log == nil {
 		k.log = slog.Default()

@@ -80,19 +80,19 @@ func (s *seat) admits(st *state) bool {
 func (m *Mount) Key(ctx context.Context, nameOrUUID string) (*Key, error) {
 	e := m.space.resolve(nameOrUUID)
 	if e == nil {
-		return nil, m.fail("open", nameOrUUID, "", m.absent())
+		return nil, m.refused(ctx, nameOrUUID, m.fail("open", nameOrUUID, "", m.absent()))
 	}
 	st := e.state.Load()
 	s := m.seat(e)
 	if s == nil || !s.admits(st) {
 		var err error
 		if s, err = m.take(e); err != nil {
-			return nil, m.fail("open", nameOrUUID, e.kind(), err)
+			return nil, m.refused(ctx, nameOrUUID, m.fail("open", nameOrUUID, e.kind(), err))
 		}
 	}
 	if st.key == nil {
 		var err error
-		if st, err = e.open(ctx); err != nil {
+		if st, err = e.opening(ctx, m, e.open); err != nil {
 			return nil, m.fail("open", nameOrUUID, e.kind(), err)
 		}
 	}
@@ -140,7 +140,7 @@ func (m *Mount) Signer(ctx context.Context, nameOrUUID string) (crypto.Signer, e
 	if err != nil {
 		return nil, err
 	}
-	return k.narrowSigner()
+	return k.narrowSigner(ctx)
 }
 
 // Decrypter returns the key as [Registry.Decrypter] does, for this mount.
@@ -149,7 +149,7 @@ func (m *Mount) Decrypter(ctx context.Context, nameOrUUID string) (crypto.Decryp
 	if err != nil {
 		return nil, err
 	}
-	return k.narrowDecrypter()
+	return k.narrowDecrypter(ctx)
 }
 
 // KeyExchanger returns the key as [Registry.KeyExchanger] does, for this mount.
@@ -158,7 +158,7 @@ func (m *Mount) KeyExchanger(ctx context.Context, nameOrUUID string) (ecdh.KeyEx
 	if err != nil {
 		return nil, err
 	}
-	return k.narrowExchanger()
+	return k.narrowExchanger(ctx)
 }
 
 // Decapsulator returns the key as [Registry.Decapsulator] does, for this mount.
@@ -167,7 +167,7 @@ func (m *Mount) Decapsulator(ctx context.Context, nameOrUUID string) (crypto.Dec
 	if err != nil {
 		return nil, err
 	}
-	return k.narrowDecapsulator()
+	return k.narrowDecapsulator(ctx)
 }
 
 // Allowed returns the names of the keys that the mount has a grant for, sorted. Keys that every mount may use are not
@@ -186,10 +186,10 @@ func (m *Mount) Allowed() []string {
 }
 
 // Close removes the mount and its grants, as [Registry.Unmount] does. In a registry with a store, where others use the mount
-// as well and it is to be there when the program starts again, Close does nothing. The error is always nil.
+// as well and it is to be there when the program starts again, Close does nothing. The error is nil unless an [Observer] refuses.
 func (m *Mount) Close() error {
 	if m.space.registry.kept == nil {
-		m.remove()
+		return m.space.registry.Unmount(context.Background(), m)
 	}
 	return nil
 }

@@ -114,12 +114,17 @@ func (i *mountInfo) validate() error {
 }
 
 // CreateMount makes a mount as [Registry.Mount] does, which says more about itself. The error is that of Mount.
-func (r *Registry) CreateMount(ctx context.Context, spec MountSpec) (*Mount, error) {
+func (r *Registry) CreateMount(ctx context.Context, spec MountSpec) (made *Mount, err error) {
 	ref := namespace.Ref{Namespace: spec.Namespace}
+	ctx, done, err := r.beginMount(ctx, ref, spec.Path, spec.Allowed, &made)
+	if err != nil {
+		return nil, err
+	}
+	defer done(&err)
 	if ctx.Err() != nil {
 		return nil, fail("mount", ref, "", ended(ctx))
 	}
-	err := spec.Namespace.Validate()
+	err = spec.Namespace.Validate()
 	if err == nil {
 		err = validateMountPath(spec.Path)
 	}
@@ -146,17 +151,26 @@ func (r *Registry) CreateMount(ctx context.Context, spec MountSpec) (*Mount, err
 //
 // The error wraps backend.ErrInvalidParams if the change is malformed or m is nil or of another registry, backend.ErrKeyNotFound if
 // there is no such entry, backend.ErrNotPermitted if the mount was closed, or what the store returned.
-func (r *Registry) TuneMount(ctx context.Context, m *Mount, change MountChange) error {
+func (r *Registry) TuneMount(ctx context.Context, m *Mount, change MountChange) (err error) {
 	if err := r.own("tune", m); err != nil {
 		return err
 	}
+	ctx, done, err := r.begin(ctx, "tune", namespace.Ref{Namespace: m.Namespace()}, func(op *Operation) {
+		op.on(m)
+		if change.Allowed != nil {
+			op.Options = "granted " + strings.Join(change.Allowed, ", ")
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	if ctx.Err() != nil {
 		return m.fail("tune", "", "", ended(ctx))
 	}
 	if err := m.about().with(change).validate(); err != nil {
 		return m.fail("tune", "", "", err)
 	}
-	var err error
 	if r.kept != nil {
 		err = r.kept.tune(ctx, m, change)
 	} else {

@@ -28,8 +28,13 @@ func namespaceKey(ns namespace.Path) string { return recordKey(namespacesPrefix,
 
 // CreateNamespace makes a namespace, so that [Registry.Namespaces] has it although it has nothing in it. The error wraps
 // backend.ErrInvalidParams if ns is malformed or the root, and backend.ErrKeyExists if it was made before.
-func (r *Registry) CreateNamespace(ctx context.Context, ns namespace.Path) error {
+func (r *Registry) CreateNamespace(ctx context.Context, ns namespace.Path) (err error) {
 	ref := namespace.Ref{Namespace: ns}
+	ctx, done, err := r.begin(ctx, "create_namespace", ref, nil)
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	if ctx.Err() != nil {
 		return fail("create namespace", ref, "", ended(ctx))
 	}
@@ -70,8 +75,13 @@ func (r *Registry) makeSpace(ns namespace.Path, version uint64) bool {
 //
 // The error wraps backend.ErrNotPermitted if there are entries, mounts or namespaces in it: whoever deletes a namespace is not to
 // delete keys by the way.
-func (r *Registry) DeleteNamespace(ctx context.Context, ns namespace.Path) error {
+func (r *Registry) DeleteNamespace(ctx context.Context, ns namespace.Path) (err error) {
 	ref := namespace.Ref{Namespace: ns}
+	ctx, done, err := r.begin(ctx, "delete_namespace", ref, nil)
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	if ctx.Err() != nil {
 		return fail("delete namespace", ref, "", ended(ctx))
 	}

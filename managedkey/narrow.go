@@ -55,27 +55,29 @@ func (d decrypter) DecryptContext(ctx context.Context, ciphertext []byte, opts c
 }
 
 // narrowSigner returns k as a signer, if its key signs and its entry allows that now.
-func (k *Key) narrowSigner() (crypto.Signer, error) {
-	if err := able[backend.Signer](k, backend.UsageSign); err != nil {
+func (k *Key) narrowSigner(ctx context.Context) (crypto.Signer, error) {
+	if err := able[backend.Signer](ctx, k, backend.UsageSign); err != nil {
 		return nil, err
 	}
 	return signer{k}, nil
 }
 
 // narrowDecrypter returns k as a decrypter, if its key decrypts and its entry allows that now.
-func (k *Key) narrowDecrypter() (crypto.Decrypter, error) {
-	if err := able[backend.Decrypter](k, backend.UsageDecrypt); err != nil {
+func (k *Key) narrowDecrypter(ctx context.Context) (crypto.Decrypter, error) {
+	if err := able[backend.Decrypter](ctx, k, backend.UsageDecrypt); err != nil {
 		return nil, err
 	}
 	return decrypter{k}, nil
 }
 
 // able returns nil if the entry allows the usage now and the key is a T that has it.
-func able[T backend.Key](k *Key, usage backend.Usage) error {
+func able[T backend.Key](ctx context.Context, k *Key, usage backend.Usage) error {
 	key, err := need[T](k, "open", usage)
 	if err == nil && !key.Capabilities().Usages.Has(usage) {
-		err = k.fail("open", fmt.Errorf("the key can't %s; its usages are %s: %w",
-			usage, key.Capabilities().Usages, backend.ErrUnsupported))
+		err = fmt.Errorf("the key can't %s; its usages are %s: %w", usage, key.Capabilities().Usages, backend.ErrUnsupported)
 	}
-	return err
+	if err != nil {
+		return k.denied(ctx, "open", bare(err))
+	}
+	return nil
 }

@@ -225,13 +225,13 @@ func (e *entry) opened(f *flight, st *state, result found) (*state, error) {
 	}
 	ctx, cancel := detached(f.ctx, makeTimeout)
 	e.start(ctx, cancel, generating,
-		e.pinning(st, false, func(ctx context.Context) (backend.Key, error) {
+		e.generating(e.pinning(st, false, func(ctx context.Context) (backend.Key, error) {
 			key, err := generator.Generate(ctx, st.params, nil)
 			if errors.Is(err, backend.ErrKeyExists) {
 				return st.backend.Open(ctx, st.params) // another process was faster
 			}
 			return key, err
-		}),
+		})),
 		func(_ *flight, result found) (*state, error) { return e.adopt(st, result) })
 	f.next = e.flight()
 	return nil, nil

@@ -33,6 +33,11 @@ func (r *Registry) Reconnect(ctx context.Context, c Connection) (swapped bool, e
 	if !isNil(c.Backend) {
 		kind = c.Backend.Type()
 	}
+	ctx, done, err := r.begin(ctx, "reconnect", namespace.Ref{}, func(op *Operation) { op.Backend, op.Options = kind, "connection "+c.Name })
+	if err != nil {
+		return false, err
+	}
+	defer done(&err)
 	swapped, err = r.reconnect(ctx, c)
 	if err != nil {
 		err = fail("reconnect", namespace.Ref{}, kind, fmt.Errorf("connection %.40q: %w", c.Name, err))

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -26,6 +27,8 @@ type Registry struct {
 	spaces index[space]
 
 	kept *kept // nil without a store; immutable
+
+	observer atomic.Pointer[Observer] // nil if nobody looks on
 }
 
 // space is one namespace that has entries or mounts.
@@ -134,7 +137,12 @@ func (r *Registry) lookup(op string, ref namespace.Ref) (*entry, error) {
 //
 // The error wraps backend.ErrInvalidParams if a field is missing or malformed, and backend.ErrKeyExists if the
 // namespace has an entry of that name.
-func (r *Registry) Create(ctx context.Context, in Entry) error {
+func (r *Registry) Create(ctx context.Context, in Entry) (err error) {
+	ctx, done, err := r.begin(ctx, "create", in.Ref, describeEntry(&in))
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	if err := ctx.Err(); err != nil {
 		return fail("create", in.Ref, "", ended(ctx))
 	}
@@ -214,7 +222,12 @@ func (s *space) add(name string, id uuid.UUID, st *state, complete func(*entry))
 //
 // The error wraps backend.ErrKeyNotFound if there is no such entry, and backend.ErrNotPermitted if a mount has a grant
 // for it; it then names the mounts.
-func (r *Registry) Delete(ctx context.Context, ref namespace.Ref) error {
+func (r *Registry) Delete(ctx context.Context, ref namespace.Ref) (err error) {
+	ctx, done, err := r.begin(ctx, "delete", ref, nil)
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	if err := ctx.Err(); err != nil {
 		return fail("delete", ref, "", ended(ctx))
 	}
@@ -327,12 +340,12 @@ func (r *Registry) Key(ctx context.Context, ref namespace.Ref) (*Key, error) {
 	e := r.find(ref)
 	if e == nil {
 		_, err := r.lookup("open", ref)
-		return nil, err
+		return nil, r.refused(ctx, ref, nil, err)
 	}
 	st := e.state.Load()
 	if st.key == nil {
 		var err error
-		if st, err = e.open(ctx); err != nil {
+		if st, err = e.opening(ctx, nil, e.open); err != nil {
 			return nil, fail("open", ref, e.kind(), err)
 		}
 	}
@@ -347,7 +360,7 @@ func (r *Registry) Signer(ctx context.Context, ref namespace.Ref) (crypto.Signer
 	if err != nil {
 		return nil, err
 	}
-	return k.narrowSigner()
+	return k.narrowSigner(ctx)
 }
 
 // Decrypter returns the key as a crypto.Decrypter that has Capabilities and DecryptContext of package backend too, but no
@@ -358,7 +371,7 @@ func (r *Registry) Decrypter(ctx context.Context, ref namespace.Ref) (crypto.Dec
 	if err != nil {
 		return nil, err
 	}
-	return k.narrowDecrypter()
+	return k.narrowDecrypter(ctx)
 }
 
 // KeyExchanger returns the key as an ecdh.KeyExchanger that has Capabilities and ECDHContext of package backend too, but no
@@ -369,7 +382,7 @@ func (r *Registry) KeyExchanger(ctx context.Context, ref namespace.Ref) (ecdh.Ke
 	if err != nil {
 		return nil, err
 	}
-	return k.narrowExchanger()
+	return k.narrowExchanger(ctx)
 }
 
 // Decapsulator returns the key as a crypto.Decapsulator that has Capabilities and DecapsulateContext of package backend too,
@@ -380,5 +393,5 @@ func (r *Registry) Decapsulator(ctx context.Context, ref namespace.Ref) (crypto.
 	if err != nil {
 		return nil, err
 	}
-	return k.narrowDecapsulator()
+	return k.narrowDecapsulator(ctx)
 }

@@ -40,7 +40,12 @@ type RotateOptions struct {
 // rotation that was cut off and can be adopted by its Params, or if the key is one that the entry has already;
 // backend.ErrKeyChanged if it is not that of PublicKeySHA256; backend.ErrInvalidParams; store.ErrConflict if another process
 // was faster; backend.ErrKeyNotFound; or what the backend returned.
-func (r *Registry) Rotate(ctx context.Context, ref namespace.Ref, opts *RotateOptions) (*Key, error) {
+func (r *Registry) Rotate(ctx context.Context, ref namespace.Ref, opts *RotateOptions) (_ *Key, err error) {
+	ctx, done, err := r.begin(ctx, "rotate", ref, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer done(&err)
 	e, err := r.lookup("rotate", ref)
 	if err != nil {
 		return nil, err
@@ -57,7 +62,12 @@ func (r *Registry) Rotate(ctx context.Context, ref namespace.Ref, opts *RotateOp
 
 // Rotate has the key manager make the next version of a key, as [Registry.Rotate] does without options, and returns its handle
 // for this mount. The entry must allow generating.
-func (m *Mount) Rotate(ctx context.Context, nameOrUUID string) (*Key, error) {
+func (m *Mount) Rotate(ctx context.Context, nameOrUUID string) (_ *Key, err error) {
+	ctx, done, err := m.begin(ctx, "rotate", nameOrUUID)
+	if err != nil {
+		return nil, err
+	}
+	defer done(&err)
 	e := m.space.resolve(nameOrUUID)
 	if e == nil {
 		return nil, m.fail("rotate", nameOrUUID, "", m.absent())
@@ -96,7 +106,7 @@ func (e *entry) rotate(ctx context.Context, opts *RotateOptions) (*state, error)
 		return ro.call, ro.commit, nil
 	})
 	if err == errOvertaken {
-		return e.openVersion(ctx, int(ro.number))
+		return e.openVersion(ctx, nil, int(ro.number))
 	}
 	return st, err
 }

@@ -8,6 +8,11 @@ import (
 
 // Seal is as backend.AEAD has it. It needs the usage encrypt.
 func (k *Key) Seal(ctx context.Context, plaintext, additionalData []byte) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("seal", "", plaintext, additionalData), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.Seal(ctx, plaintext, additionalData)
+		})
+	}
 	for {
 		aead, err := need[backend.AEAD](k, "seal", backend.UsageEncrypt)
 		if err != nil {
@@ -23,6 +28,11 @@ func (k *Key) Seal(ctx context.Context, plaintext, additionalData []byte) ([]byt
 // Open is as backend.AEAD has it: it decrypts what Seal returned. It needs the usage decrypt. Every failed decryption
 // gives an error of the same text that wraps backend.ErrDecryption.
 func (k *Key) Open(ctx context.Context, ciphertext, additionalData []byte) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("unseal", "", ciphertext, additionalData), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.Open(ctx, ciphertext, additionalData)
+		})
+	}
 	for {
 		aead, err := need[backend.AEAD](k, "decrypt", backend.UsageDecrypt)
 		if err != nil {
@@ -37,6 +47,11 @@ func (k *Key) Open(ctx context.Context, ciphertext, additionalData []byte) ([]by
 
 // ComputeMAC is as backend.MAC has it. It needs the usage mac, of a version that may make something new.
 func (k *Key) ComputeMAC(ctx context.Context, alg backend.MACAlgorithm, message []byte) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("mac", string(alg), message), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.ComputeMAC(ctx, alg, message)
+		})
+	}
 	for {
 		key, err := need[backend.MAC](k, "mac", backend.UsageMAC|usageNew)
 		if err != nil {
@@ -51,6 +66,11 @@ func (k *Key) ComputeMAC(ctx context.Context, alg backend.MACAlgorithm, message 
 
 // VerifyMAC is as backend.MAC has it. It needs the usage mac.
 func (k *Key) VerifyMAC(ctx context.Context, alg backend.MACAlgorithm, message, mac []byte) error {
+	if by := k.observer(); by != nil {
+		return k.observeErr(ctx, by, k.operation("verify_mac", string(alg), message, mac), func(ctx context.Context, k *Key) error {
+			return k.VerifyMAC(ctx, alg, message, mac)
+		})
+	}
 	key, err := need[backend.MAC](k, "verify mac", backend.UsageMAC)
 	if err != nil {
 		return err
@@ -68,6 +88,11 @@ func (k *Key) VerifyMAC(ctx context.Context, alg backend.MACAlgorithm, message, 
 // GenerateRandom is as backend.Random has it: it returns n random bytes of the key manager. It needs the usage
 // generate_random.
 func (k *Key) GenerateRandom(ctx context.Context, n int) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("generate_random", describeBytes(n)), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.GenerateRandom(ctx, n)
+		})
+	}
 	for {
 		key, err := need[backend.Random](k, "generate random", backend.UsageGenerateRandom)
 		if err != nil {
@@ -82,6 +107,11 @@ func (k *Key) GenerateRandom(ctx context.Context, n int) ([]byte, error) {
 
 // WrapKey is as backend.Wrapper has it. It needs the usage wrap.
 func (k *Key) WrapKey(ctx context.Context, material []byte) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("wrap", "", material), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.WrapKey(ctx, material)
+		})
+	}
 	for {
 		key, err := need[backend.Wrapper](k, "wrap", backend.UsageWrap)
 		if err != nil {
@@ -97,6 +127,11 @@ func (k *Key) WrapKey(ctx context.Context, material []byte) ([]byte, error) {
 // UnwrapKey is as backend.Wrapper has it. It needs the usage unwrap. Every failure to unwrap gives an error of the same
 // text that wraps backend.ErrDecryption.
 func (k *Key) UnwrapKey(ctx context.Context, wrapped []byte) ([]byte, error) {
+	if by := k.observer(); by != nil {
+		return k.observe(ctx, by, k.operation("unwrap", "", wrapped), func(ctx context.Context, k *Key) ([]byte, error) {
+			return k.UnwrapKey(ctx, wrapped)
+		})
+	}
 	for {
 		key, err := need[backend.Wrapper](k, "unwrap", backend.UsageUnwrap)
 		if err != nil {
@@ -111,6 +146,17 @@ func (k *Key) UnwrapKey(ctx context.Context, wrapped []byte) ([]byte, error) {
 
 // Attest is as backend.Attester has it. It needs no usage, but a handle that was not stopped.
 func (k *Key) Attest(ctx context.Context) (backend.Attestation, error) {
+	if by := k.observer(); by != nil {
+		var out backend.Attestation
+		err := k.observeErr(ctx, by, k.operation("attest", ""), func(ctx context.Context, k *Key) (err error) {
+			out, err = k.Attest(ctx)
+			return err
+		})
+		if err != nil {
+			return backend.Attestation{}, err
+		}
+		return out, nil
+	}
 	key, err := need[backend.Attester](k, "attest", 0)
 	if err != nil {
 		return backend.Attestation{}, err

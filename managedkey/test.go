@@ -43,7 +43,12 @@ type TestOptions struct {
 // [Registry.Key]: backend.ErrKeyNotFound if there is no key. Otherwise there is a report, and the error wraps that of every
 // step that failed: backend.ErrInvalidSignature for a signature that doesn't verify, backend.ErrIntegrity for another wrong
 // answer, or what the operation returned. When ctx ends, so does the test, with the step that was not done any more as the last.
-func (r *Registry) Test(ctx context.Context, ref namespace.Ref, opts *TestOptions) (*TestReport, error) {
+func (r *Registry) Test(ctx context.Context, ref namespace.Ref, opts *TestOptions) (report *TestReport, err error) {
+	ctx, done, err := r.begin(ctx, "test", ref, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer done(&err)
 	if opts == nil {
 		opts = new(TestOptions)
 	}
@@ -61,7 +66,7 @@ func (r *Registry) Test(ctx context.Context, ref namespace.Ref, opts *TestOption
 		return nil, fail("test", ref, e.kind(), err)
 	}
 	took := time.Since(began)
-	report, err := st.bound.handle.Test(ctx, opts)
+	report, err = st.bound.handle.Test(ctx, opts)
 	if report != nil {
 		report.Opening = took
 	}

@@ -55,7 +55,12 @@ func (o *TestSignOptions) hash() (crypto.Hash, error) {
 // The error is that of [Registry.Key]; or, before the key is asked for a signature, it wraps backend.ErrInvalidParams if the
 // options make no sense, backend.ErrUnsupported if they don't fit the key and backend.ErrNotPermitted if the entry doesn't
 // allow signing; backend.ErrInvalidSignature if the signature doesn't verify; or what the backend returned.
-func (r *Registry) TestSign(ctx context.Context, ref namespace.Ref, opts *TestSignOptions) error {
+func (r *Registry) TestSign(ctx context.Context, ref namespace.Ref, opts *TestSignOptions) (err error) {
+	ctx, done, err := r.begin(ctx, "test", ref, nil)
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	if opts == nil {
 		opts = new(TestSignOptions)
 	}
@@ -66,7 +71,7 @@ func (r *Registry) TestSign(ctx context.Context, ref namespace.Ref, opts *TestSi
 	if err != nil {
 		return err
 	}
-	if err := able[backend.Signer](k, backend.UsageSign); err != nil {
+	if err := able[backend.Signer](ctx, k, backend.UsageSign); err != nil {
 		return err
 	}
 	caps := k.Capabilities()

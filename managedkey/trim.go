@@ -3,6 +3,7 @@ package managedkey
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/namespace"
@@ -11,7 +12,12 @@ import (
 // Trim takes the versions of the entry's key that are older than oldest out of it, and never the keys themselves. Their handles
 // stop working. The error wraps backend.ErrInvalidParams unless oldest is one of the entry's versions and the entry has a
 // MinDecryptionVersion that is not below it, so that nothing is lost that is still allowed; or backend.ErrKeyNotFound.
-func (r *Registry) Trim(ctx context.Context, ref namespace.Ref, oldest int) error {
+func (r *Registry) Trim(ctx context.Context, ref namespace.Ref, oldest int) (err error) {
+	ctx, done, err := r.begin(ctx, "trim", ref, func(op *Operation) { op.Options = "oldest " + strconv.Itoa(oldest) })
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	if ctx.Err() != nil {
 		return fail("trim", ref, "", ended(ctx))
 	}

@@ -24,7 +24,12 @@ import (
 //
 // The error wraps backend.ErrInvalidParams as for [Registry.Create], or if in.UUID is that of another entry;
 // backend.ErrKeyNotFound; backend.ErrKeyChanged; or what the backend's Open returned.
-func (r *Registry) Update(ctx context.Context, in Entry) error {
+func (r *Registry) Update(ctx context.Context, in Entry) (err error) {
+	ctx, done, err := r.begin(ctx, "update", in.Ref, describeEntry(&in))
+	if err != nil {
+		return err
+	}
+	defer done(&err)
 	if ctx.Err() != nil {
 		return fail("update", in.Ref, "", ended(ctx))
 	}

@@ -269,9 +269,9 @@ func (e *entry) inherit(first uint32, past []*state, in *Entry) {
 func (r *Registry) KeyVersion(ctx context.Context, ref namespace.Ref, version int) (*Key, error) {
 	e, err := r.lookup("open", ref)
 	if err != nil {
-		return nil, err
+		return nil, r.refused(ctx, ref, nil, err)
 	}
-	st, err := e.openVersion(ctx, version)
+	st, err := e.openVersion(ctx, nil, version)
 	if err != nil {
 		return nil, fail("open", ref, e.kind(), err)
 	}
@@ -280,7 +280,7 @@ func (r *Registry) KeyVersion(ctx context.Context, ref namespace.Ref, version in
 
 // KeyVersion returns a handle to one version of a key, as [Registry.KeyVersion] does, for this mount.
 func (m *Mount) KeyVersion(ctx context.Context, nameOrUUID string, version int) (*Key, error) {
-	return m.opened(ctx, nameOrUUID, func(e *entry) (*state, error) { return e.openVersion(ctx, version) })
+	return m.opened(ctx, nameOrUUID, func(e *entry) (*state, error) { return e.openVersion(ctx, m, version) })
 }
 
 // KeyFor returns a handle to the version of a key that has this public key, the newest or an older one. Versions
@@ -291,12 +291,12 @@ func (m *Mount) KeyFor(ctx context.Context, nameOrUUID string, public crypto.Pub
 	if err != nil {
 		return nil, m.fail("open", nameOrUUID, "", err)
 	}
-	return m.opened(ctx, nameOrUUID, func(e *entry) (*state, error) { return e.openPinned(ctx, pin) })
+	return m.opened(ctx, nameOrUUID, func(e *entry) (*state, error) { return e.openPinned(ctx, m, pin) })
 }
 
-// openPinned returns the state of the version that has the pin, with an open key. Versions that nobody has seen yet are opened
-// to see whether they have it.
-func (e *entry) openPinned(ctx context.Context, pin [sha256.Size]byte) (*state, error) {
+// openPinned returns the state of the version that has the pin, with an open key, for a handle of m. Versions that nobody has seen
+// yet are opened to see whether they have it.
+func (e *entry) openPinned(ctx context.Context, m *Mount, pin [sha256.Size]byte) (*state, error) {
 	refusal := fmt.Errorf("no version of the key has the public key with SHA-256 %x: %w", pin, backend.ErrKeyChanged)
 	tried := make(map[uint32]bool)
 	for {
@@ -304,9 +304,9 @@ func (e *entry) openPinned(ctx context.Context, pin [sha256.Size]byte) (*state, 
 		if v == nil {
 			number, unseen := e.unseen(tried)
 			if unseen == nil {
-				return nil, refusal
+				return nil, e.refused(ctx, m, refusal)
 			}
-			if _, err := unseen.open(ctx); err != nil {
+			if _, err := unseen.opening(ctx, m, unseen.open); err != nil {
 				refusal = fmt.Errorf("version %d: %w", number, err)
 			}
 			tried[number] = true
@@ -314,7 +314,7 @@ func (e *entry) openPinned(ctx context.Context, pin [sha256.Size]byte) (*state, 
 		}
 		if st.key == nil {
 			var err error
-			if st, err = v.open(ctx); err != nil {
+			if st, err = v.opening(ctx, m, v.open); err != nil {
 				return nil, err
 			}
 		}
@@ -357,13 +357,13 @@ func (e *entry) pinned(pin [sha256.Size]byte) (*entry, *state) {
 func (m *Mount) opened(ctx context.Context, nameOrUUID string, open func(*entry) (*state, error)) (*Key, error) {
 	e := m.space.resolve(nameOrUUID)
 	if e == nil {
-		return nil, m.fail("open", nameOrUUID, "", m.absent())
+		return nil, m.refused(ctx, nameOrUUID, m.fail("open", nameOrUUID, "", m.absent()))
 	}
 	s := m.seat(e)
 	if s == nil || !s.admits(e.state.Load()) {
 		var err error
 		if s, err = m.take(e); err != nil {
-			return nil, m.fail("open", nameOrUUID, e.kind(), err)
+			return nil, m.refused(ctx, nameOrUUID, m.fail("open", nameOrUUID, e.kind(), err))
 		}
 	}
 	st, err := open(e)
@@ -373,17 +373,17 @@ func (m *Mount) opened(ctx context.Context, nameOrUUID string, open func(*entry)
 	return &Key{bound: st.bound, seat: s}, nil
 }
 
-// openVersion returns the state of a version with an open key.
-func (e *entry) openVersion(ctx context.Context, version int) (*state, error) {
+// openVersion returns the state of a version with an open key, for a handle of m, or of the registry if m is nil.
+func (e *entry) openVersion(ctx context.Context, m *Mount, version int) (*state, error) {
 	for {
 		v := e.version(version)
 		if v == nil {
-			return nil, fmt.Errorf("no version %d; the newest is %d: %w", version, e.number(), backend.ErrKeyNotFound)
+			return nil, e.refused(ctx, m, fmt.Errorf("no version %d; the newest is %d: %w", version, e.number(), backend.ErrKeyNotFound))
 		}
 		st := v.state.Load()
 		if st.key == nil {
 			var err error
-			if st, err = v.open(ctx); err != nil {
+			if st, err = v.opening(ctx, m, v.open); err != nil {
 				return nil, err
 			}
 		}
