@@ -13,8 +13,8 @@ type Content struct {
 
 type parts [][]byte
 
-// newContent returns a Content that shares the parts' memory.
-func newContent(all ...[]byte) Content {
+// NewContent returns a Content of these parts, for tests of observers and to find what was recorded. It shares the parts' memory.
+func NewContent(all ...[]byte) Content {
 	if len(all) == 0 {
 		return Content{}
 	}

@@ -107,7 +107,7 @@ func (k *Key) observer() Observer {
 func (k *Key) operation(name, options string, input ...[]byte) *Operation {
 	op := &Operation{
 		Name: name, Ref: k.Ref(), UUID: k.UUID(), Version: k.Version(), Backend: k.BackendType(),
-		Algorithm: k.bound.algorithm, Options: options, Input: newContent(input...),
+		Algorithm: k.bound.algorithm, Options: options, Input: NewContent(input...),
 	}
 	if k.seat != nil {
 		op.MountID, op.MountPath = k.seat.mount.id, k.seat.mount.Path()
@@ -130,7 +130,7 @@ func (k *Key) observe(ctx context.Context, by Observer, op *Operation, do func(c
 	out, err = do(w.ctx, &Key{bound: k.bound, seat: k.seat, ctx: seen})
 	returned = true
 	if err == nil && out != nil {
-		op.Output = newContent(out)
+		op.Output = NewContent(out)
 	}
 	if ended := w.end(began, err); ended != nil && err == nil {
 		return nil, k.fail(op.Name, ended)

@@ -111,8 +111,8 @@ func TestObservers(t *testing.T) {
 // TestContent: parts can't be shifted into each other, and the form is the documented one.
 func TestContent(t *testing.T) {
 	mac := hmac.New(sha256.New, []byte("key"))
-	ab := newContent([]byte("a"), []byte("b")).Sum(mac)
-	if string(ab) == string(newContent([]byte("ab"), nil).Sum(mac)) || string(ab) == string(newContent([]byte("ab")).Sum(mac)) {
+	ab := NewContent([]byte("a"), []byte("b")).Sum(mac)
+	if string(ab) == string(NewContent([]byte("ab"), nil).Sum(mac)) || string(ab) == string(NewContent([]byte("ab")).Sum(mac)) {
 		t.Error("other parts have the same sum")
 	}
 	plain := hmac.New(sha256.New, []byte("key"))
@@ -120,7 +120,7 @@ func TestContent(t *testing.T) {
 	if hex.EncodeToString(ab) != hex.EncodeToString(plain.Sum(nil)) {
 		t.Errorf("the sum is %x", ab)
 	}
-	if c := newContent(); c.Sum(mac) != nil || c.Len() != 0 || newContent([]byte("abc"), []byte("d")).Len() != 4 {
+	if c := NewContent(); c.Sum(mac) != nil || c.Len() != 0 || NewContent([]byte("abc"), []byte("d")).Len() != 4 {
 		t.Error("lengths are wrong")
 	}
 }

@@ -45,8 +45,6 @@ func describeDecrypt(opts crypto.DecrypterOpts) string {
 	switch o := opts.(type) {
 	case *rsa.OAEPOptions:
 		return "RSAES-OAEP with " + o.Hash.String()
-	case *rsa.PKCS1v15DecryptOptions:
-		return "RSAES-PKCS1-v1_5"
 	case backend.RawRSAOptions:
 		return "RSA without padding"
 	}

@@ -1,0 +1,173 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/managedkeys/managedkeys/backend"
+)
+
+// worker writes to one sink on a goroutine of its own: while a batch is being written, the next one gathers.
+type worker struct {
+	out   writer
+	log   *slog.Logger
+	slots chan struct{} // holds a token for each record in pending or being written
+	wake  chan struct{} // holds a token if pending may have something
+	done  chan struct{} // closed when the goroutine has ended
+
+	mu      sync.Mutex
+	pending []item
+	closed  bool
+
+	written, lost atomic.Uint64 // records
+	failing       atomic.Bool   // the last records could not be written
+	stuck         atomic.Bool   // somebody has waited in vain since the last write; nobody does so again
+	newest        atomic.Pointer[Head]
+
+	told     uint64 // of lost, in gaps; of the goroutine
+	closeErr error  // written before done is closed
+}
+
+// item is a record and who waits for it, if anybody.
+type item struct {
+	record  *Record
+	answers chan<- answer // has room for the answer; or nil
+}
+
+func newWorker(out writer, queue int, log *slog.Logger) *worker {
+	w := &worker{out: out, log: log, slots: make(chan struct{}, queue), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w.publish()
+	go w.run()
+	return w
+}
+
+func (w *worker) publish() {
+	head := w.out.head()
+	w.newest.Store(&head)
+}
+
+// put hands over a record. If there is no room it waits until ctx ends, or not at all if ctx is nil; then the error is errFull.
+func (w *worker) put(ctx context.Context, it item) error {
+	select {
+	case w.slots <- struct{}{}:
+	default:
+		if ctx == nil || w.stuck.Load() {
+			return errFull
+		}
+		select {
+		case w.slots <- struct{}{}:
+		case <-ctx.Done():
+			w.stuck.Store(true)
+			return errFull
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		<-w.slots
+		return errClosed
+	}
+	w.pending = append(w.pending, it)
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (w *worker) run() {
+	defer close(w.done)
+	var ticks <-chan time.Time
+	if every := w.out.interval(); every > 0 {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		ticks = ticker.C
+	}
+	var spare []item
+	var records []*Record
+	for {
+		select {
+		case <-w.wake:
+		case <-ticks:
+			w.note(w.contain(w.out.tick), 0)
+			continue
+		}
+		w.mu.Lock()
+		batch, closed := w.pending, w.closed
+		w.pending = spare[:0]
+		w.mu.Unlock()
+		if len(batch) > 0 {
+			records = records[:0]
+			for _, it := range batch {
+				records = append(records, it.record)
+			}
+			lost := w.lost.Load()
+			err := w.contain(func() error { return w.out.write(records, lost-w.told) })
+			if err == nil {
+				w.told = lost
+			}
+			w.publish()
+			w.note(err, len(batch))
+			w.stuck.Store(false)
+			for i, it := range batch {
+				if it.answers != nil {
+					it.answers <- answer{w, err}
+				}
+				batch[i] = item{}
+				<-w.slots
+			}
+			clear(records)
+		}
+		spare = batch
+		if closed {
+			w.closeErr = w.contain(w.out.close)
+			return
+		}
+	}
+}
+
+// note counts what became of n records and tells the logger when a sink begins to fail, and when it works again.
+func (w *worker) note(err error, n int) {
+	if err != nil {
+		w.lost.Add(uint64(n))
+		if !w.failing.Swap(true) {
+			w.log.Error("audit: records can't be written", "sink", w.out.name(), "error", err)
+		}
+		return
+	}
+	w.written.Add(uint64(n))
+	if n > 0 && w.failing.Swap(false) {
+		w.log.Warn("audit: a sink works again", "sink", w.out.name(), "lost", w.lost.Load())
+	}
+}
+
+// contain turns a panic of a sink into an error.
+func (w *worker) contain(fn func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the sink panicked: %w", backend.ErrUnavailable) // what it panicked with may be anything
+		}
+	}()
+	return fn()
+}
+
+// close writes what is left, and waits for that until ctx ends.
+func (w *worker) close(ctx context.Context) error {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-w.done:
+		return w.closeErr
+	case <-ctx.Done():
+		return fmt.Errorf("audit: sink %s still writes: %w: %w", w.out.name(), backend.ErrUnavailable, ctx.Err())
+	}
+}
