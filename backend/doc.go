@@ -4,7 +4,7 @@
 // A [Backend] is a client of one key manager and opens keys. A [Key] is one open key. What a backend or a key can do
 // beyond that minimum is found by type assertion on the optional interfaces:
 //
-//	of a Backend   Generator, Importer, Lister, Pinger, ParamsDecoder, URIParser, Matcher
+//	of a Backend   Generator, Importer, Lister, Pinger, Meter, ParamsDecoder, URIParser, Matcher
 //	of a Key       Signer, MessageSigner, Decrypter, Verifier, KeyAgreer, Decapsulator, AEAD, MAC, Random,
 //	             Wrapper, Attester
 //

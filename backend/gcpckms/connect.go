@@ -45,6 +45,7 @@ type settings struct {
 type conn struct {
 	client *kms.KeyManagementClient
 	remote *remote.Connection
+	name   string       // what it is to
 	close  func() error // closes the client, once, if it is the backend's own
 
 	mu       sync.Mutex                  // guards what follows
@@ -54,7 +55,7 @@ type conn struct {
 
 func (b *Backend) connection(client *kms.KeyManagementClient, own bool) *conn {
 	c := &conn{
-		client: client, remote: remote.NewConnection(Type, b.remote, classify),
+		client: client, remote: remote.NewConnection(Type, b.remote, classify), name: "cloudkms.googleapis.com",
 		close: func() error { return nil }, limiters: make(map[string]*rate.Limiter),
 	}
 	if own {
@@ -116,7 +117,11 @@ func (b *Backend) dial(ctx context.Context, s settings) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.connection(client, true), nil
+	c := b.connection(client, true)
+	if s.endpoint != "" {
+		c.name = s.endpoint
+	}
+	return c, nil
 }
 
 // newClient makes a client of the SDK.

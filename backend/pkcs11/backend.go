@@ -25,7 +25,7 @@ const (
 	CloseTimeout = 10 * time.Second
 )
 
-// Backend is a client of PKCS#11 modules. It implements backend.Backend, Generator, Importer, Lister and Pinger.
+// Backend is a client of PKCS#11 modules. It implements backend.Backend, Generator, Importer, Lister, Pinger and Meter.
 //
 // All methods are safe for concurrent use.
 type Backend struct {
@@ -60,6 +60,7 @@ var (
 	_ backend.Importer      = (*Backend)(nil)
 	_ backend.Lister        = (*Backend)(nil)
 	_ backend.Pinger        = (*Backend)(nil)
+	_ backend.Meter         = (*Backend)(nil)
 	_ backend.ParamsDecoder = (*Backend)(nil)
 	_ backend.URIParser     = (*Backend)(nil)
 	_ backend.Matcher       = (*Backend)(nil)

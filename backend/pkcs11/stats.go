@@ -2,7 +2,10 @@ package pkcs11
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+
+	"github.com/managedkeys/managedkeys/backend"
 )
 
 // Stats is how the connection to one token is doing.
@@ -38,4 +41,16 @@ func (p *pool) stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return Stats{Sessions: p.workers, Busy: p.running, Waiting: p.queue.length, Hung: p.stuck}
+}
+
+// Load implements backend.Meter.
+func (b *Backend) Load() []backend.Load {
+	var all []backend.Load
+	for _, s := range b.Stats() {
+		all = append(all, backend.Load{
+			Connection: fmt.Sprintf("%s (slot %d)", s.Token, s.Slot),
+			Sessions:   s.Sessions, Busy: s.Busy, Waiting: s.Waiting, Hung: s.Hung, Down: s.Down,
+		})
+	}
+	return all
 }

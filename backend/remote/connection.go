@@ -44,6 +44,7 @@ type Connection struct {
 	slots    chan struct{}          // holds a token for each request in flight
 	lastDown atomic.Pointer[outage] // the failure that the breaker counted last
 	retries  atomic.Int64
+	waiting  atomic.Int64 // calls that wait for their turn
 }
 
 // NewConnection returns a Connection. name begins its errors: the backend's type. classify is called with each error that
@@ -204,6 +205,14 @@ func attempt[T any](ctx context.Context, c *Connection, call Call, n int, fn fun
 	began = time.Now()
 	inner, cancel := context.WithTimeout(ctx, c.opts.AttemptTimeout)
 	defer cancel()
+	inner, observed := observe(inner, Attempt{c.name, call.Op, n})
+	defer func() {
+		if f != nil {
+			observed(f.Err)
+			return
+		}
+		observed(nil)
+	}()
 	var err error
 	if *out, err = contain(inner, fn); err == nil {
 		return nil
@@ -273,6 +282,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // admit waits for the call's turn.
 func (c *Connection) admit(ctx context.Context, call Call) error {
+	c.waiting.Add(1)
+	defer c.waiting.Add(-1)
 	if err := turn(ctx, call.Limiter, "key"); err != nil {
 		return err
 	}

@@ -88,10 +88,9 @@ func TestTwoLines(t *testing.T) {
 
 // failing is a sink that fails, panics or hangs as told.
 type failing struct {
-	mu   sync.Mutex
-	do   func() error
-	got  int
-	lost uint64
+	mu  sync.Mutex
+	do  func() error
+	got int
 }
 
 func (f *failing) sink(name string) Sink {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -50,21 +51,32 @@ func (w *worker) publish() {
 	w.newest.Store(&head)
 }
 
-// put hands over a record. If there is no room it waits until ctx ends, or not at all if ctx is nil; then the error is errFull.
-func (w *worker) put(ctx context.Context, it item) error {
+// offer hands over a record, or returns errFull if there is no room.
+func (w *worker) offer(it item) error {
 	select {
 	case w.slots <- struct{}{}:
+		return w.add(it)
 	default:
-		if ctx == nil || w.stuck.Load() {
-			return errFull
-		}
-		select {
-		case w.slots <- struct{}{}:
-		case <-ctx.Done():
-			w.stuck.Store(true)
-			return errFull
-		}
+		return errFull
 	}
+}
+
+// put is offer, but waits for room until ctx ends, unless somebody has done so in vain already.
+func (w *worker) put(ctx context.Context, it item) error {
+	if err := w.offer(it); !errors.Is(err, errFull) || w.stuck.Load() {
+		return err
+	}
+	select {
+	case w.slots <- struct{}{}:
+		return w.add(it)
+	case <-ctx.Done():
+		w.stuck.Store(true)
+		return errFull
+	}
+}
+
+// add appends a record for which there is room.
+func (w *worker) add(it item) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {

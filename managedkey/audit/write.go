@@ -30,7 +30,7 @@ func (l *Log) write(ctx context.Context, r *Record) error {
 		if wait {
 			it.answers = answers
 		}
-		switch err := w.put(nil, it); {
+		switch err := w.offer(it); {
 		case errors.Is(err, errFull):
 			full = append(full, w)
 		case err != nil:
