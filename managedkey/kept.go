@@ -33,6 +33,8 @@ type kept struct {
 	swapping sync.Mutex                  // held while a connection is swapped
 	log      *slog.Logger
 
+	following atomic.Bool // memory has what the store has, as far as the engine tells
+
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	mu      sync.Mutex // guards what follows, so that nothing is added to running once Close waits for it
@@ -149,6 +151,7 @@ func (k *kept) follow(first chan<- error) {
 	loaded := false
 	load := func(records []store.Record, revision uint64) error {
 		err := k.load(records, revision, loaded)
+		k.following.Store(err == nil)
 		if !loaded && err == nil {
 			loaded = true
 			first <- nil
@@ -161,6 +164,7 @@ func (k *kept) follow(first chan<- error) {
 	}
 	for k.ctx.Err() == nil {
 		err := store.Follow(k.ctx, k.store, registryPrefix, load, change)
+		k.following.Store(false)
 		switch {
 		case !loaded:
 			first <- err

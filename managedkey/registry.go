@@ -29,6 +29,7 @@ type Registry struct {
 	kept *kept // nil without a store; immutable
 
 	observer atomic.Pointer[Observer] // nil if nobody looks on
+	health   health
 }
 
 // space is one namespace that has entries or mounts.
