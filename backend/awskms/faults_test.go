@@ -83,6 +83,7 @@ func TestErrorCodes(t *testing.T) {
 		}
 	}
 	assert.Positive(t, b.Retries())
+	assert.Equal(t, b.Retries(), b.Load()[0].Retries)
 }
 
 // TestBrokenAnswers: connections that break and answers that are none are errors that say so, in both orders, and are tried

@@ -111,6 +111,7 @@ func TestUnreachedIsRepeated(t *testing.T) {
 	_, err := r.b.Generate(t.Context(), r.params("other", p256), nil)
 	require.ErrorIs(t, err, backend.ErrUnavailable, address)
 	assert.NotZero(t, r.b.given.remote.Retries())
+	assert.Equal(t, r.b.given.remote.Retries(), r.b.Load()[0].Retries)
 }
 
 // A key without versions is what is left of an import or a plan that was interrupted; a version is added.

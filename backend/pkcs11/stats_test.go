@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,5 +66,8 @@ func TestStats(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	until("it is down", func(s Stats) bool { return s.Down })
+	if l := b.Load(); len(l) != 1 || !strings.HasPrefix(l[0].Connection, token.Label+" (slot ") || l[0].Sessions != b.Stats()[0].Sessions || !l[0].Down {
+		t.Errorf("load %+v", l)
+	}
 	shim.Insert()
 }

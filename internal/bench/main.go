@@ -41,6 +41,7 @@ var tables = []struct {
 	{"size", (*workplace).size},
 	{"registry", (*workplace).registry},
 	{"through", (*workplace).through},
+	{"observed", (*workplace).observed},
 	{"stored", (*workplace).stored},
 	{"creates", (*workplace).creates},
 	{"follow", (*workplace).follow},

@@ -12,7 +12,7 @@ import (
 )
 
 // Sync says when what was written to a [File] is made safe against a loss of power. Against the end of the program it is
-// safe once it is written.
+// safe once it is written: at once if the operation waits for that, and else within 2 milliseconds.
 type Sync uint8
 
 // The policies.

@@ -90,6 +90,9 @@ func appendText(b []byte, text string) []byte {
 	unit := func(r rune) {
 		b = append(b, '\\', 'u', digits[r>>12&15], digits[r>>8&15], digits[r>>4&15], digits[r&15])
 	}
+	if simple(text) {
+		return append(append(append(b, '"'), text...), '"')
+	}
 	cut := len(text) > MaxText
 	if cut {
 		text = text[:MaxText]
@@ -118,6 +121,16 @@ func appendText(b []byte, text string) []byte {
 		unit('…')
 	}
 	return append(b, '"')
+}
+
+// simple reports whether text stands in JSON as it is.
+func simple(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return len(text) <= MaxText
 }
 
 // hmacText returns a sum as it is recorded.

@@ -12,12 +12,16 @@ import (
 	"github.com/managedkeys/managedkeys/backend"
 )
 
+// gather is how long a record that nobody waits for may wait for others to be written with.
+const gather = 2 * time.Millisecond
+
 // worker writes to one sink on a goroutine of its own: while a batch is being written, the next one gathers.
 type worker struct {
 	out   writer
 	log   *slog.Logger
 	slots chan struct{} // holds a token for each record in pending or being written
-	wake  chan struct{} // holds a token if pending may have something
+	wake  chan struct{} // holds a token if pending is to be written
+	later *time.Timer   // puts one there for records that nobody waits for
 	done  chan struct{} // closed when the goroutine has ended
 
 	mu      sync.Mutex
@@ -41,6 +45,8 @@ type item struct {
 
 func newWorker(out writer, queue int, log *slog.Logger) *worker {
 	w := &worker{out: out, log: log, slots: make(chan struct{}, queue), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w.later = time.AfterFunc(time.Hour, w.rouse)
+	w.later.Stop()
 	w.publish()
 	go w.run()
 	return w
@@ -84,11 +90,21 @@ func (w *worker) add(it item) error {
 		return errClosed
 	}
 	w.pending = append(w.pending, it)
+	switch {
+	case it.answers != nil || len(w.pending) > cap(w.slots)/2:
+		w.rouse()
+	case len(w.pending) == 1:
+		w.later.Reset(gather)
+	}
+	return nil
+}
+
+// rouse has the goroutine write what is pending.
+func (w *worker) rouse() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 func (w *worker) run() {
@@ -172,10 +188,8 @@ func (w *worker) close(ctx context.Context) error {
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.later.Stop()
+	w.rouse()
 	select {
 	case <-w.done:
 		return w.closeErr
