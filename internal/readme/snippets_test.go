@@ -24,11 +24,13 @@ import (
 	"github.com/managedkeys/managedkeys/backend/replicated"
 	"github.com/managedkeys/managedkeys/backend/software"
 	"github.com/managedkeys/managedkeys/managedkey"
+	"github.com/managedkeys/managedkeys/managedkey/audit"
 	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/managedkey/store/bolt"
 	"github.com/managedkeys/managedkeys/managedkey/store/etcd"
 	"github.com/managedkeys/managedkeys/managedkey/store/postgres"
 	"github.com/managedkeys/managedkeys/managedkey/store/seal"
+	"github.com/managedkeys/managedkeys/managedkey/telemetry"
 	"github.com/managedkeys/managedkeys/namespace"
 	"github.com/managedkeys/managedkeys/pki"
 	"github.com/managedkeys/managedkeys/transit"
@@ -36,7 +38,7 @@ import (
 
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
-var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling}
+var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling, watched, verified}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
@@ -273,4 +275,34 @@ var conformance = backendtest.Config{
 
 func TestConformance(t *testing.T) {
 	backendtest.Run(t, conformance)
+}
+
+func watched(ctx context.Context, st store.Store, conns []managedkey.Connection) error {
+	auditLog, err := audit.New("file:/etc/myapp/audit.key", // at least 32 bytes, as of: head -c 32 /dev/urandom | base64
+		[]audit.Sink{audit.File{Path: "/var/log/myapp/audit.log", MaxSize: 100 << 20}, audit.Slog{}},
+		&audit.Options{FailClosed: audit.AllSinks}) // without FailClosed, operations go on when nothing can be recorded
+	if err != nil {
+		return err
+	}
+	metrics, err := telemetry.New(nil) // of the program's OpenTelemetry SDK
+	if err != nil {
+		return err
+	}
+	keys, err := managedkey.Open(ctx, st, conns, &managedkey.Options{Observer: managedkey.Observers(metrics, auditLog)})
+	if err != nil {
+		return err
+	}
+	stop, err := metrics.Watch(keys) // sessions, queues, circuit breakers, entries
+	if err != nil {
+		return err
+	}
+	return errors.Join(stop(), keys.Close(), auditLog.Close())
+}
+
+func verified() error {
+	report, err := audit.VerifyFiles("file:/etc/myapp/audit.key", "/var/log/myapp/audit.log")
+	if errors.Is(err, audit.ErrTampered) {
+		fmt.Println(report.Problems) // which lines were edited, removed, moved or cut
+	}
+	return err
 }
