@@ -17,7 +17,9 @@ func TestAttemptsAreObserved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := NewConnection("fake", opts, func(err error) Verdict { return Verdict{Err: errors.Join(backend.ErrUnavailable, err), Kind: Transient} })
+		c := NewConnection("fake", opts, func(err error) Verdict {
+			return Verdict{Err: errors.Join(backend.ErrUnavailable, err), Kind: Transient}
+		})
 		type key struct{}
 		var begun []Attempt
 		var ended []bool
