@@ -167,7 +167,7 @@ func (h *health) ping(ctx context.Context, b backend.Pinger) error {
 // connections returns those of the registry, sorted by name.
 func (r *Registry) connections() (all []Connection) {
 	if r.kept != nil {
-		for _, c := range r.kept.conns {
+		for _, c := range *r.kept.conns.Load() {
 			all = append(all, c)
 		}
 	} else {

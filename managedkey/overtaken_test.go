@@ -32,7 +32,7 @@ func TestUpdateWaitsForRotate(t *testing.T) {
 	in, err := r.Entry(ref("team-a/ca"))
 	require.NoError(t, err)
 	in.Params = params{Label: "copy"}
-	waits := &watched{Context: bg, asked: make(chan struct{}, 8)}
+	waits := &watchedClient{Context: bg, asked: make(chan struct{}, 8)}
 	updated := make(chan error, 1)
 	go func() { updated <- r.Update(waits, in) }()
 	<-waits.asked // it waits for the rotation
@@ -45,13 +45,13 @@ func TestUpdateWaitsForRotate(t *testing.T) {
 	signsAs(t, one, "ca#1")
 }
 
-// watched is a context that tells when somebody waits for its end.
-type watched struct {
+// watchedClient is a context that tells when somebody waits for its end.
+type watchedClient struct {
 	context.Context
 	asked chan struct{}
 }
 
-func (w *watched) Done() <-chan struct{} {
+func (w *watchedClient) Done() <-chan struct{} {
 	select {
 	case w.asked <- struct{}{}:
 	default:

@@ -137,16 +137,6 @@ func (k *kept) users(connection string) (refs []namespace.Ref) {
 	return refs
 }
 
-func (r *Registry) allSpaces() []*space {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var spaces []*space
-	for s := range r.spaces.all {
-		spaces = append(spaces, s)
-	}
-	return spaces
-}
-
 // versions returns the newest version and the older ones of an entry of a registry with a store; space.mu is held.
 func (e *entry) versions() []older {
 	all := []older{{e, e.kept.connection, e.kept.asked}}
