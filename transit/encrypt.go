@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"encoding/base64"
-	"fmt"
 	"slices"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -18,90 +17,189 @@ type EncryptRequest struct {
 	// AssociatedData is authenticated together with the plaintext and not part of the ciphertext. RSA keys take none.
 	AssociatedData []byte
 
+	Context   []byte // required by derived keys, and taken by no others
+	Nonce     []byte // of convergent encryption version 1, which requires it; others take none
+	Reference string // comes back in the result of a batch
+
 	KeyVersion int // the version to encrypt with; 0 is the latest
 }
+
+func (r EncryptRequest) reference() string { return r.Reference }
+func (r EncryptRequest) context() []byte   { return r.Context }
+
+// DecryptRequest is what shall be decrypted, and what it was encrypted with.
+type DecryptRequest struct {
+	Ciphertext                     string // vault:v<version>:<base64>
+	AssociatedData, Context, Nonce []byte // as in EncryptRequest
+	Reference                      string
+}
+
+func (r DecryptRequest) reference() string { return r.Reference }
+func (r DecryptRequest) context() []byte   { return r.Context }
+
+// RewrapRequest is what shall be encrypted again, with another version of the key.
+type RewrapRequest struct {
+	Ciphertext                     string // vault:v<version>:<base64>
+	AssociatedData, Context, Nonce []byte // of the old ciphertext and the new one
+	Reference                      string
+	KeyVersion                     int // of the new ciphertext; 0 is the latest
+}
+
+func (r RewrapRequest) reference() string { return r.Reference }
+func (r RewrapRequest) context() []byte   { return r.Context }
 
 // maxPlaintext bounds a plaintext in bytes, so that its ciphertext, in base64 and with what an AEAD adds, can be parsed.
 const maxPlaintext = maxEnvelope/4*3 - 1024
 
-// Encrypt returns a ciphertext as vault:v<version>:<base64>. It needs the usage encrypt. An AES key encrypts with AES-GCM
+const encryptionKey = "encryption key"
+
+// Encrypt returns a ciphertext as vault:v<version>:<base64>. It needs the usage encrypt. A managed AES key encrypts with AES-GCM
 // in its key manager, with one call. With an RSA key it is done here, by RSAES-OAEP without label, and with SHA-256 if
 // the key can decrypt that and otherwise with the hash that it prefers.
 //
 // The error wraps [backend.ErrKeyNotFound] if there is no such transit key, [backend.ErrInvalidParams] or
 // [backend.ErrUnsupported] if the request doesn't fit the key, [backend.ErrKeyChanged] if the managed key is another one
-// now, or what the managed key returned.
+// now, [backend.ErrNotPermitted] if the transit key is deleted softly, or what the managed key returned.
 func (e *Engine) Encrypt(ctx context.Context, name string, r EncryptRequest) (string, error) {
-	v, err := e.choose("encryption key", "encryption", name, r.KeyVersion)
-	if err != nil {
-		return "", err
-	}
-	if len(r.Plaintext) > maxPlaintext {
-		return "", invalid("plaintext of %d bytes; it takes at most %d", len(r.Plaintext), maxPlaintext)
-	}
-	handle, err := e.handle(ctx, name, v)
-	if err != nil {
-		return "", err
-	}
-	oaep, err := v.cipher(handle.Capabilities(), r.AssociatedData)
-	if err != nil {
-		return "", err
-	}
-	var ciphertext []byte
-	if oaep != nil {
-		ciphertext, err = handle.EncryptContext(ctx, r.Plaintext, oaep)
-	} else {
-		ciphertext, err = handle.Seal(ctx, r.Plaintext, r.AssociatedData)
-	}
-	if err != nil {
-		return "", fmt.Errorf("transit: encrypt with key %q version %d: %w", name, v.number, err)
-	}
-	return format(v.number, ciphertext, base64.StdEncoding), nil
+	return one(ctx, e, encryptionKey, name, r, e.encrypt)
 }
 
-// Decrypt returns the plaintext of what Encrypt returned, with the same associated data. It needs the usage decrypt and
-// makes one call.
+// EncryptBatch is Encrypt for each of requests. Results are in their order; the error is about the batch as a whole: no key, no
+// items, too many items (see Options), or a context in some items only.
+func (e *Engine) EncryptBatch(ctx context.Context, name string, requests []EncryptRequest) ([]Result[string], error) {
+	return all(ctx, e, encryptionKey, name, true, requests, e.encrypt)
+}
+
+func (e *Engine) encrypt(ctx context.Context, k *key, r EncryptRequest) (string, int, error) {
+	k, v, err := e.choose(ctx, k, "encryption", r.KeyVersion)
+	if err != nil {
+		return "", 0, err
+	}
+	if len(r.Plaintext) > maxPlaintext {
+		return "", 0, invalid("plaintext of %d bytes; it takes at most %d", len(r.Plaintext), maxPlaintext)
+	}
+	h, oaep, err := e.cipher(ctx, k, v, r.AssociatedData, r.Context, r.Nonce)
+	if err != nil {
+		return "", 0, err
+	}
+	var ciphertext []byte
+	switch {
+	case k.rec.Derived:
+		ciphertext, err = v.sealDerived(ctx, &r)
+	case oaep != nil:
+		ciphertext, err = h.EncryptContext(ctx, r.Plaintext, oaep)
+	default:
+		ciphertext, err = h.Seal(ctx, r.Plaintext, r.AssociatedData)
+	}
+	if err != nil {
+		return "", 0, failed("encrypt", k, v, err)
+	}
+	return format(v.number, ciphertext, base64.StdEncoding), v.number, nil
+}
+
+// Decrypt returns the plaintext of what Encrypt returned, with the same associated data, context and nonce. It needs the usage
+// decrypt and makes one call.
 //
 // A ciphertext that is well formed but can't be decrypted always gives the same error, which wraps
 // [backend.ErrDecryption]. Other errors are those of Encrypt.
-func (e *Engine) Decrypt(ctx context.Context, name, ciphertext string, associatedData []byte) ([]byte, error) {
-	number, encoded, err := parse("ciphertext", ciphertext)
+func (e *Engine) Decrypt(ctx context.Context, name string, r DecryptRequest) ([]byte, error) {
+	return one(ctx, e, encryptionKey, name, r, e.decrypt)
+}
+
+// DecryptBatch is Decrypt for each of requests, as [Engine.EncryptBatch] is Encrypt.
+func (e *Engine) DecryptBatch(ctx context.Context, name string, requests []DecryptRequest) ([]Result[[]byte], error) {
+	return all(ctx, e, encryptionKey, name, true, requests, e.decrypt)
+}
+
+func (e *Engine) decrypt(ctx context.Context, k *key, r DecryptRequest) ([]byte, int, error) {
+	number, encoded, err := parse("ciphertext", r.Ciphertext)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	v, err := e.made("encryption key", "ciphertext", name, number)
+	k, v, err := e.made(ctx, k, "ciphertext", number)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	raw, ok := decode(encoded, base64.StdEncoding)
 	if !ok {
-		return nil, invalid("invalid ciphertext: could not decode base64")
+		return nil, 0, invalid("invalid ciphertext: could not decode base64")
 	}
-	handle, err := e.handle(ctx, name, v)
+	h, oaep, err := e.cipher(ctx, k, v, r.AssociatedData, r.Context, r.Nonce)
 	if err != nil {
-		return nil, err
-	}
-	oaep, err := v.cipher(handle.Capabilities(), associatedData)
-	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var plaintext []byte
-	if oaep != nil {
-		plaintext, err = handle.DecryptContext(ctx, raw, oaep)
-	} else {
-		plaintext, err = handle.Open(ctx, raw, associatedData)
+	switch {
+	case k.rec.Derived:
+		plaintext, err = v.openDerived(ctx, raw, &r)
+	case oaep != nil:
+		plaintext, err = h.DecryptContext(ctx, raw, oaep)
+	default:
+		plaintext, err = h.Open(ctx, raw, r.AssociatedData)
 	}
 	if err != nil {
-		return nil, decryptionError(name, v, err)
+		return nil, 0, decryptionError("decrypt", k, v, err)
 	}
-	return plaintext, nil
+	return plaintext, v.number, nil
+}
+
+// Rewrap returns the ciphertext of the same plaintext by another version of the key, and not the plaintext. Errors are those of
+// Decrypt and Encrypt.
+func (e *Engine) Rewrap(ctx context.Context, name string, r RewrapRequest) (string, error) {
+	return one(ctx, e, encryptionKey, name, r, e.rewrap)
+}
+
+// RewrapBatch is Rewrap for each of requests, as [Engine.EncryptBatch] is Encrypt.
+func (e *Engine) RewrapBatch(ctx context.Context, name string, requests []RewrapRequest) ([]Result[string], error) {
+	return all(ctx, e, encryptionKey, name, true, requests, e.rewrap)
+}
+
+func (e *Engine) rewrap(ctx context.Context, k *key, r RewrapRequest) (string, int, error) {
+	// Before anything is decrypted, so that a version that there is not costs nothing.
+	if _, _, err := e.choose(ctx, k, "encryption", r.KeyVersion); err != nil {
+		return "", 0, err
+	}
+	plaintext, _, err := e.decrypt(ctx, k, DecryptRequest{Ciphertext: r.Ciphertext, AssociatedData: r.AssociatedData, Context: r.Context, Nonce: r.Nonce})
+	if err != nil {
+		return "", 0, err
+	}
+	defer clear(plaintext)
+	nonce := r.Nonce
+	if number := r.KeyVersion; number == 0 && k.version(k.latest()).rec.Convergent != 1 || number > 0 && number <= k.latest() && k.version(number).rec.Convergent != 1 {
+		nonce = nil // it was that of the old version
+	}
+	return e.encrypt(ctx, k, EncryptRequest{Plaintext: plaintext, AssociatedData: r.AssociatedData, Context: r.Context, Nonce: nonce, KeyVersion: r.KeyVersion})
 }
 
 // algorithmHMAC is what backend.Capabilities.Algorithm says of a key that authenticates and does nothing else.
 const algorithmHMAC = "HMAC"
 
-// cipher returns how v encrypts: the options of RSAES-OAEP, or nil for an AEAD.
-func (v *version) cipher(caps backend.Capabilities, associatedData []byte) (*rsa.OAEPOptions, error) {
+// cipher returns what encrypts with v, and how: the options of RSAES-OAEP, or nil for an AEAD. A derived key has no handle.
+func (e *Engine) cipher(ctx context.Context, k *key, v *version, associatedData, derivation, nonce []byte) (handle, *rsa.OAEPOptions, error) {
+	if v.public == nil && v.soft != nil && v.soft.t.nonce == 0 {
+		return nil, nil, unsupported("message encryption not supported for key type %s", v.kind)
+	}
+	if err := k.checkContext(derivation); err != nil {
+		return nil, nil, err
+	}
+	if err := v.checkNonce(nonce); err != nil {
+		return nil, nil, err
+	}
+	if k.rec.Derived {
+		if e.opts.Software == nil {
+			return nil, nil, unsupported("key %q: software keys are not allowed here: Options.Software is nil", k.name)
+		}
+		return nil, nil, nil
+	}
+	h, err := e.handle(ctx, k, v)
+	if err != nil {
+		return nil, nil, err
+	}
+	oaep, err := v.oaep(h.Capabilities(), associatedData)
+	return h, oaep, err
+}
+
+func (v *version) oaep(caps backend.Capabilities, associatedData []byte) (*rsa.OAEPOptions, error) {
 	switch v.public.(type) {
 	case nil:
 		if caps.Algorithm != algorithmHMAC {
@@ -112,7 +210,7 @@ func (v *version) cipher(caps backend.Capabilities, associatedData []byte) (*rsa
 			break
 		}
 		if len(associatedData) > 0 {
-			return nil, invalid("associated_data provided for non-AEAD cipher suite %s", v.kind())
+			return nil, invalid("associated_data provided for non-AEAD cipher suite %s", v.kind)
 		}
 		hash := caps.OAEPHashes[0]
 		if slices.Contains(caps.OAEPHashes, crypto.SHA256) {
@@ -120,5 +218,96 @@ func (v *version) cipher(caps backend.Capabilities, associatedData []byte) (*rsa
 		}
 		return &rsa.OAEPOptions{Hash: hash}, nil
 	}
-	return nil, unsupported("message encryption not supported for key type %s", v.kind())
+	return nil, unsupported("message encryption not supported for key type %s", v.kind)
+}
+
+// DataKeyRequest asks for a new key to encrypt data with, outside of the engine.
+type DataKeyRequest struct {
+	Bits                           int    // 128, 256 or 512; 0 is 256
+	AssociatedData, Context, Nonce []byte // as in EncryptRequest
+	KeyVersion                     int    // as in EncryptRequest
+}
+
+// DataKey is a new key, and its ciphertext by which [Engine.Decrypt] gives it back.
+type DataKey struct {
+	Plaintext  []byte
+	Ciphertext string
+}
+
+// NewDataKey returns a data key of random bytes from this process. For a key that comes wrapped only, drop the Plaintext. Errors
+// are those of Encrypt.
+func (e *Engine) NewDataKey(ctx context.Context, name string, r DataKeyRequest) (DataKey, error) {
+	if r.Bits == 0 {
+		r.Bits = 256
+	}
+	if r.Bits != 128 && r.Bits != 256 && r.Bits != 512 {
+		return DataKey{}, invalid("invalid bit length: %d; it takes 128, 256 and 512", r.Bits)
+	}
+	plaintext := randomBytes(r.Bits / 8)
+	ciphertext, err := e.Encrypt(ctx, name, EncryptRequest{
+		Plaintext: plaintext, AssociatedData: r.AssociatedData, Context: r.Context, Nonce: r.Nonce, KeyVersion: r.KeyVersion,
+	})
+	if err != nil {
+		return DataKey{}, err
+	}
+	return DataKey{plaintext, ciphertext}, nil
+}
+
+const wrappingKeyKind = "wrapping key"
+
+// WrapKey returns key material that the key manager has wrapped, by AES Key Wrap with Padding (RFC 5649) or RSAES-OAEP with
+// SHA-256, as vault:v<version>:<base64>. It needs the usage wrap. version is as in EncryptRequest. The error is as for Encrypt.
+func (e *Engine) WrapKey(ctx context.Context, name string, material []byte, version int) (string, error) {
+	k, err := e.usable(ctx, wrappingKeyKind, name)
+	if err != nil {
+		return "", err
+	}
+	k, v, err := e.choose(ctx, k, "wrapping", version)
+	if err != nil {
+		return "", err
+	}
+	if k.rec.Derived {
+		return "", unsupported("key %q is a derived one; those don't wrap", name)
+	}
+	h, err := e.handle(ctx, k, v)
+	if err != nil {
+		return "", err
+	}
+	wrapped, err := h.WrapKey(ctx, material)
+	if err != nil {
+		return "", failed("wrap", k, v, err)
+	}
+	return format(v.number, wrapped, base64.StdEncoding), nil
+}
+
+// UnwrapKey returns the key material that WrapKey wrapped. It needs the usage unwrap. The error is as for Decrypt.
+func (e *Engine) UnwrapKey(ctx context.Context, name, wrapped string) ([]byte, error) {
+	k, err := e.usable(ctx, wrappingKeyKind, name)
+	if err != nil {
+		return nil, err
+	}
+	number, encoded, err := parse("wrapped key", wrapped)
+	if err != nil {
+		return nil, err
+	}
+	k, v, err := e.made(ctx, k, "wrapped key", number)
+	if err != nil {
+		return nil, err
+	}
+	raw, ok := decode(encoded, base64.StdEncoding)
+	if !ok {
+		return nil, invalid("invalid wrapped key: could not decode base64")
+	}
+	if k.rec.Derived {
+		return nil, unsupported("key %q is a derived one; those don't unwrap", name)
+	}
+	h, err := e.handle(ctx, k, v)
+	if err != nil {
+		return nil, err
+	}
+	material, err := h.UnwrapKey(ctx, raw)
+	if err != nil {
+		return nil, decryptionError("unwrap", k, v, err)
+	}
+	return material, nil
 }

@@ -37,7 +37,7 @@ func TestEncryptDecrypt(t *testing.T) {
 			if !ok || err != nil || len(raw) != c.size {
 				t.Errorf("got %.20s of %d bytes, %v; want %d", ciphertext, len(raw), err, c.size)
 			}
-			plaintext, err := h.engine.Decrypt(t.Context(), c.key, ciphertext, c.data)
+			plaintext, err := h.engine.Decrypt(t.Context(), c.key, DecryptRequest{Ciphertext: ciphertext, AssociatedData: c.data})
 			if err != nil || !bytes.Equal(plaintext, c.plaintext) {
 				t.Errorf("got %d bytes, %v", len(plaintext), err)
 			}
@@ -56,7 +56,7 @@ func TestDecryptForeignOAEP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plaintext, err := h.engine.Decrypt(t.Context(), "rsa", format(1, raw, base64.StdEncoding), nil)
+	plaintext, err := h.engine.Decrypt(t.Context(), "rsa", DecryptRequest{Ciphertext: format(1, raw, base64.StdEncoding)})
 	if err != nil || string(plaintext) != "secret" {
 		t.Errorf("got %q, %v", plaintext, err)
 	}
@@ -71,7 +71,7 @@ func TestOAEPHash(t *testing.T) {
 		"SHA-256 although not first": {[]crypto.Hash{crypto.SHA512, crypto.SHA256}, crypto.SHA256},
 		"the key's first":            {[]crypto.Hash{crypto.SHA1, crypto.SHA512}, crypto.SHA1},
 	} {
-		oaep, err := (&version{public: pub}).cipher(backend.Capabilities{OAEPHashes: c.hashes}, nil)
+		oaep, err := (&version{public: pub}).oaep(backend.Capabilities{OAEPHashes: c.hashes}, nil)
 		if err != nil || oaep == nil || oaep.Hash != c.want {
 			t.Errorf("%s: got %+v, %v", name, oaep, err)
 		}
@@ -101,9 +101,9 @@ func TestEncryptRefused(t *testing.T) {
 			}
 		})
 	}
-	_, err := h.engine.Decrypt(t.Context(), "p256", "vault:v1:AAAA", nil)
+	_, err := h.engine.Decrypt(t.Context(), "p256", DecryptRequest{Ciphertext: "vault:v1:AAAA"})
 	wantError(t, err, backend.ErrUnsupported, "message encryption not supported for key type ecdsa-p256")
-	_, err = h.engine.Decrypt(t.Context(), "rsa", "vault:v1:AAAA", []byte("x"))
+	_, err = h.engine.Decrypt(t.Context(), "rsa", DecryptRequest{Ciphertext: "vault:v1:AAAA", AssociatedData: []byte("x")})
 	wantError(t, err, backend.ErrInvalidParams, "non-AEAD")
 }
 
@@ -149,7 +149,7 @@ func TestDecryptionFailuresAreAlike(t *testing.T) {
 		"rsa, hash":     {"rsa", format(1, hash, base64.StdEncoding), ""},
 		"rsa, too long": {"rsa", format(1, make([]byte, 257), base64.StdEncoding), ""},
 	} {
-		plaintext, err := h.engine.Decrypt(ctx, c.key, c.ciphertext, []byte(c.data))
+		plaintext, err := h.engine.Decrypt(ctx, c.key, DecryptRequest{Ciphertext: c.ciphertext, AssociatedData: []byte(c.data)})
 		wantError(t, err, backend.ErrDecryption)
 		if plaintext != nil {
 			t.Errorf("%s: got %d bytes with the error", name, len(plaintext))
@@ -173,7 +173,7 @@ func TestDecryptMalformed(t *testing.T) {
 		"vault:v1:AAAA\n":      "invalid ciphertext: could not decode base64",
 		"vault:v1:not base 64": "invalid ciphertext: could not decode base64",
 	} {
-		_, err := h.engine.Decrypt(t.Context(), "aes", ciphertext, nil)
+		_, err := h.engine.Decrypt(t.Context(), "aes", DecryptRequest{Ciphertext: ciphertext})
 		wantError(t, err, backend.ErrInvalidParams, text)
 	}
 }

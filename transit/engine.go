@@ -2,305 +2,207 @@ package transit
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"errors"
 	"fmt"
+	"log/slog"
+	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"filippo.io/mldsa"
-
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/managedkey"
-	"github.com/managedkeys/managedkeys/namespace"
+	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
-// Options are the options of [New].
+// Limits, unless [Options] say otherwise.
+const (
+	DefaultBatchParallel = 16     // items of one batch that are worked on at the same time
+	DefaultMaxBatch      = 10_000 // items of one batch
+)
+
+// Options are the options of [New] and [Open]. The zero value is fine.
 type Options struct {
 	// Now returns the current time; nil means time.Now.
 	Now func() time.Time
+
+	// Software is what allows software keys: the backend in which their private and secret keys are used, through the contract
+	// alone. It must be a [backend.Importer] and a [backend.ParamsDecoder] whose parameters are those of type software in the
+	// managed-keys API, and should keep its keys in memory only, since those of transit are in the records of the engine. nil
+	// means that there are managed keys only. The caller closes it, after the engine.
+	Software backend.Backend
+
+	// AllowUnsealed lets software keys be written to a store that does not encrypt them (see store.IsSealed), where everyone who
+	// can read the store can read the keys. It is for tests.
+	AllowUnsealed bool
+
+	// BatchParallel is how many items of one batch are worked on at the same time, at least 1; 0 means DefaultBatchParallel. What
+	// is done in this process is never spread over more than GOMAXPROCS. MaxBatch is how many items a batch may have; 0 means
+	// DefaultMaxBatch.
+	BatchParallel, MaxBatch int
+
+	// Logger is told what goes wrong in the background; nil means slog.Default().
+	Logger *slog.Logger
 }
 
-// Engine is a set of transit keys over the managed keys of one mount. Use [New].
+// Engine is a set of transit keys over the managed keys of one mount. Use [New] or [Open].
 //
 // All methods are safe for concurrent use.
 type Engine struct {
 	mount *managedkey.Mount
-	now   func() time.Time
+	opts  Options
 
-	mu   sync.RWMutex
-	keys map[string][]*version // by name; never empty; versions are appended and never change
+	keys     sync.Map   // *key by name: what the engine has, or what the store had when it last told
+	changing sync.Mutex // held while keys is written, and through every change of an engine without a store
+	last     uint64     // version of the last change, in an engine without a store; guarded by changing
+
+	seen uint64            // revision of the store up to which keys has everything; guarded by changing
+	gone map[string]uint64 // keys that were deleted after seen, and at which revision; guarded by changing
+
+	wrapping struct { // of imports
+		sync.Mutex
+		key *key
+	}
+
+	store     store.Store // nil if the keys are in memory only
+	prefix    string      // of the records
+	cancel    context.CancelFunc
+	following sync.WaitGroup
 }
 
-// version is what a transit key was at some time. It is immutable.
-type version struct {
-	number  int
-	uuid    string           // of the managed key's entry
-	of      int              // version of the managed key
-	id      string           // of the key in its key manager
-	public  crypto.PublicKey // nil if the key is symmetric
-	caps    backend.Capabilities
-	created time.Time
-}
-
-// New returns an engine on mount, which must not be nil. nil opts are the zero value. It makes no call.
+// New returns an engine on mount, which must not be nil, that keeps its keys in memory. nil opts are the zero value. It makes
+// no call, and need not be closed. It panics if opts.Software is not what it must be.
 func New(mount *managedkey.Mount, opts *Options) *Engine {
-	e := &Engine{mount: mount, now: time.Now, keys: make(map[string][]*version)}
-	if opts != nil && opts.Now != nil {
-		e.now = opts.Now
+	e, err := newEngine(mount, opts)
+	if err != nil {
+		panic(err.Error())
 	}
 	return e
 }
 
-// KeyOptions are what a transit key is made of.
-type KeyOptions struct {
-	ManagedKey string // name or UUID of the managed key; required
-}
-
-// CreateKey makes a transit key whose first version is the managed key of opts. The name obeys
-// [namespace.ValidateName].
-//
-// The error wraps [backend.ErrInvalidParams] if the name is malformed or no managed key is named,
-// [backend.ErrKeyExists] if there is a transit key of that name, which is then unchanged, or what the mount returned.
-func (e *Engine) CreateKey(ctx context.Context, name string, opts KeyOptions) error {
-	if err := namespace.ValidateName(name); err != nil {
-		return fmt.Errorf("transit: %w: %w", backend.ErrInvalidParams, err)
+func newEngine(mount *managedkey.Mount, opts *Options) (*Engine, error) {
+	e := &Engine{mount: mount, gone: make(map[string]uint64)}
+	if opts != nil {
+		e.opts = *opts
 	}
-	first, err := e.open(ctx, opts.ManagedKey)
-	if err != nil {
-		return err
+	if e.opts.Now == nil {
+		e.opts.Now = time.Now
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.keys[name] != nil {
-		return fmt.Errorf("transit: key %q: %w", name, backend.ErrKeyExists)
+	if e.opts.Logger == nil {
+		e.opts.Logger = slog.Default()
 	}
-	first.number = 1
-	e.keys[name] = []*version{first}
-	return nil
-}
-
-// Rotate appends a version to a transit key, of which the newest version of the managed key of that name or UUID is the key from
-// now on. It may be of another kind than before. Versions that exist keep theirs.
-//
-// An empty managedKey means that of the latest version: if it was rotated since (see [managedkey.Registry.Rotate]) its newest
-// version is taken, and if not, the key manager makes one, which the entry must allow.
-//
-// The error wraps [backend.ErrKeyNotFound] if there is no transit key of that name, [backend.ErrInvalidParams] if the
-// latest version has this very managed key already, or what the mount returned.
-func (e *Engine) Rotate(ctx context.Context, name, managedKey string) error {
-	latest, err := e.latest("key", name)
-	if err != nil {
-		return err
+	if e.opts.BatchParallel <= 0 {
+		e.opts.BatchParallel = DefaultBatchParallel
 	}
-	own := managedKey == ""
-	if own {
-		managedKey = latest.uuid
+	if e.opts.MaxBatch <= 0 {
+		e.opts.MaxBatch = DefaultMaxBatch
 	}
-	next, err := e.open(ctx, managedKey)
-	if err != nil {
-		return err
-	}
-	if own && latest.same(next) {
-		if _, err := e.mount.Rotate(ctx, managedKey); err != nil {
-			return fmt.Errorf("transit: key %q: %w", name, err)
-		}
-		if next, err = e.open(ctx, managedKey); err != nil {
-			return err
+	if b := e.opts.Software; b != nil {
+		_, imports := b.(backend.Importer)
+		if _, decodes := b.(backend.ParamsDecoder); !imports || !decodes {
+			return nil, invalid("options: Software is a backend of type %q; it takes a backend.Importer that is a backend.ParamsDecoder", b.Type())
 		}
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	versions := e.keys[name]
-	if last := versions[len(versions)-1]; last.same(next) {
-		return invalid("key %q: version %d is already the managed key %.80q; rotating takes another one", name, last.number, managedKey)
-	}
-	next.number = len(versions) + 1
-	// A new array, so that readers of the old slice are not disturbed.
-	e.keys[name] = append(slices.Clone(versions), next)
-	return nil
+	return e, nil
 }
 
-// open returns a version, still without number, of a managed key.
-func (e *Engine) open(ctx context.Context, managedKey string) (*version, error) {
-	if managedKey == "" {
-		return nil, invalid("managed key: no name or UUID is given")
-	}
-	handle, err := e.mount.Key(ctx, managedKey)
-	if err != nil {
-		return nil, fmt.Errorf("transit: managed key %.80q: %w", managedKey, err)
-	}
-	return &version{
-		uuid: handle.UUID(), of: handle.Version(), id: handle.ID(), public: handle.Public(), caps: handle.Capabilities(), created: e.now(),
-	}, nil
-}
+// now returns the time for a record, which has no monotonic clock and no zone.
+func (e *Engine) now() time.Time { return e.opts.Now().UTC().Round(0) }
 
-// KeyInfo describes a transit key.
-type KeyInfo struct {
-	Name          string
-	Type          string       // of the latest version: "rsa-2048", "ecdsa-p256", "ed25519", "ml-dsa-65", "aes256-gcm96", "hmac"
-	LatestVersion int          // the one that new work is done with
-	Versions      []KeyVersion // from the first, version 1, to the latest
-}
-
-// KeyVersion describes one version of a transit key.
-type KeyVersion struct {
-	Version    int
-	Type       string           // as KeyInfo.Type
-	ManagedKey string           // UUID of the managed key
-	KeyID      string           // the key manager's own identifier of the key
-	PublicKey  crypto.PublicKey // nil if the key is symmetric; it must not be modified
-	Created    time.Time
-}
-
-// Key returns what is known of a transit key. It makes no call. The error wraps [backend.ErrKeyNotFound] if there is
-// none.
-func (e *Engine) Key(name string) (KeyInfo, error) {
-	versions, err := e.versions("key", name)
-	if err != nil {
-		return KeyInfo{}, err
-	}
-	info := KeyInfo{Name: name, LatestVersion: len(versions), Type: versions[len(versions)-1].kind()}
-	for _, v := range versions {
-		info.Versions = append(info.Versions, KeyVersion{v.number, v.kind(), v.uuid, v.id, v.public, v.created})
-	}
-	return info, nil
-}
-
-// List returns the names of the transit keys, sorted.
+// List returns the names of the transit keys, sorted, those that are deleted softly among them.
 func (e *Engine) List() []string {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	names := make([]string, 0, len(e.keys))
-	for name := range e.keys {
-		names = append(names, name)
-	}
+	names := []string{}
+	e.keys.Range(func(name, _ any) bool {
+		names = append(names, name.(string))
+		return true
+	})
 	slices.Sort(names)
 	return names
 }
 
-// versions returns the versions of a key. what says for the error which key is missing, such as "signing key".
-func (e *Engine) versions(what, name string) ([]*version, error) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if versions := e.keys[name]; versions != nil {
-		return versions, nil
+// known returns a key as the engine has it, or nil.
+func (e *Engine) known(name string) *key {
+	if k, ok := e.keys.Load(name); ok {
+		return k.(*key)
 	}
-	return nil, fmt.Errorf("transit: %s not found: %.80q: %w", what, name, backend.ErrKeyNotFound)
+	return nil
 }
 
-func (e *Engine) latest(what, name string) (*version, error) {
-	versions, err := e.versions(what, name)
-	if err != nil {
-		return nil, err
+// find returns a key, of which the store is asked if the engine doesn't know it: another process may have made it a moment ago.
+// what says for the error which key is missing, such as "signing key".
+func (e *Engine) find(ctx context.Context, what, name string) (*key, error) {
+	k := e.known(name)
+	if k == nil && e.store != nil && validName(name) == nil {
+		var err error
+		if k, err = e.refresh(ctx, name); err != nil {
+			return nil, err
+		}
 	}
-	return versions[len(versions)-1], nil
+	switch {
+	case k == nil:
+		return nil, fmt.Errorf("transit: %s not found: %.80q: %w", what, name, backend.ErrKeyNotFound)
+	case k.broken != nil:
+		return nil, k.broken
+	}
+	return k, nil
+}
+
+// usable returns a key for an operation: one that is not deleted softly.
+func (e *Engine) usable(ctx context.Context, what, name string) (*key, error) {
+	k, err := e.find(ctx, what, name)
+	if err == nil && k.rec.SoftDeleted {
+		return nil, fmt.Errorf("transit: key %q is deleted; restoring it makes it usable again: %w", name, backend.ErrNotPermitted)
+	}
+	return k, err
 }
 
 // choose returns the version of that number for new work; 0 is the latest. op is for the error: "signing".
-func (e *Engine) choose(what, op, name string, number int) (*version, error) {
-	versions, err := e.versions(what, name)
-	switch {
-	case err != nil:
-		return nil, err
-	case number < 0:
-		return nil, invalid("requested version for %s is negative: %d", op, number)
-	case number > len(versions):
-		return nil, invalid("requested version for %s is higher than the latest key version: %d; the latest is %d", op, number, len(versions))
-	case number == 0:
-		number = len(versions)
+func (e *Engine) choose(ctx context.Context, k *key, op string, number int) (*key, *version, error) {
+	if number > k.latest() {
+		k = e.newer(ctx, k, number)
 	}
-	return versions[number-1], nil
+	least := max(k.rec.MinEncryption, k.rec.MinDecryption)
+	switch {
+	case number < 0:
+		return nil, nil, invalid("requested version for %s is negative: %d", op, number)
+	case number > k.latest():
+		return nil, nil, invalid("requested version for %s is higher than the latest key version: %d; the latest is %d", op, number, k.latest())
+	case number == 0:
+		number = k.latest()
+	case number < k.rec.First:
+		return nil, nil, invalid("requested version for %s: no such key version: %d; the first is %d", op, number, k.rec.First)
+	case number < least:
+		return nil, nil, invalid("requested version for %s is less than the minimum encryption key version: %d; it takes %d and above", op, number, least)
+	}
+	return k, k.version(number), nil
 }
 
 // made returns the version that made an envelope. kind is for the error: "signature".
-func (e *Engine) made(what, kind, name string, number int) (*version, error) {
-	versions, err := e.versions(what, name)
+func (e *Engine) made(ctx context.Context, k *key, kind string, number int) (*key, *version, error) {
+	if number > k.latest() {
+		k = e.newer(ctx, k, number)
+	}
 	switch {
-	case err != nil:
-		return nil, err
-	case number > len(versions):
-		return nil, invalid("invalid %s: version is too new: %d; the latest is %d", kind, number, len(versions))
+	case number > k.latest():
+		return nil, nil, invalid("invalid %s: version is too new: %d; the latest is %d", kind, number, k.latest())
+	case number < k.rec.MinDecryption:
+		return nil, nil, invalid("invalid %s: ciphertext or signature version is disallowed by policy (too old): %d; it takes %d and above", kind, number, k.rec.MinDecryption)
+	case number < k.rec.First:
+		return nil, nil, invalid("invalid %s: no such key version: %d; the first is %d", kind, number, k.rec.First)
 	}
-	return versions[number-1], nil
+	return k, k.version(number), nil
 }
 
-// handle looks up the managed key of v and makes sure that it still is the same key.
-func (e *Engine) handle(ctx context.Context, name string, v *version) (*managedkey.Key, error) {
-	handle, err := e.managed(ctx, v)
-	if err != nil {
-		return nil, fmt.Errorf("transit: key %q version %d: %w", name, v.number, err)
+// newer returns the key as the store has it, if there is a store and it has that version, and otherwise k: another process may
+// have rotated the key and the news be still on its way.
+func (e *Engine) newer(ctx context.Context, k *key, number int) *key {
+	if e.store == nil {
+		return k
 	}
-	if !v.is(handle) {
-		return nil, fmt.Errorf("transit: key %q version %d: managed key %s: %w", name, v.number, v.uuid, backend.ErrKeyChanged)
+	if now, err := e.refresh(ctx, k.name); err == nil && now != nil && now.broken == nil && now.rec.ID == k.rec.ID && now.latest() >= number {
+		return now
 	}
-	return handle, nil
+	return k
 }
 
-// managed looks up the version of the managed key that v was made with. The newest one costs nothing, and need not be within reach
-// for the others.
-func (e *Engine) managed(ctx context.Context, v *version) (*managedkey.Key, error) {
-	handle, err := e.mount.Key(ctx, v.uuid)
-	if err == nil && handle.Version() == v.of {
-		return handle, nil
-	}
-	older, olderErr := e.mount.KeyVersion(ctx, v.uuid, v.of)
-	if err == nil || olderErr == nil {
-		return older, olderErr
-	}
-	return nil, err
-}
-
-// is reports whether handle is to the key that v was made with.
-func (v *version) is(handle *managedkey.Key) bool {
-	return v.same(&version{uuid: handle.UUID(), id: handle.ID(), public: handle.Public()})
-}
-
-// same reports whether v and w are the same key. A symmetric key has nothing to compare but what its key manager calls
-// it.
-func (v *version) same(w *version) bool {
-	if v.uuid != w.uuid {
-		return false
-	}
-	if v.public == nil || w.public == nil {
-		return v.public == nil && w.public == nil && v.id == w.id
-	}
-	k, ok := v.public.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.Equal(w.public)
-}
-
-// kind returns the type of a key in the words of the HTTP API.
-func (v *version) kind() string {
-	switch pub := v.public.(type) {
-	case *rsa.PublicKey:
-		return fmt.Sprintf("rsa-%d", pub.N.BitLen())
-	case *ecdsa.PublicKey:
-		return "ecdsa-" + strings.ToLower(strings.ReplaceAll(pub.Curve.Params().Name, "-", ""))
-	case ed25519.PublicKey:
-		return "ed25519"
-	case *mldsa.PublicKey:
-		return strings.ToLower(pub.Parameters().String())
-	}
-	if bits, ok := strings.CutPrefix(v.caps.Algorithm, "AES-"); ok {
-		return "aes" + bits + "-gcm96"
-	}
-	return strings.ToLower(v.caps.Algorithm)
-}
-
-// unsupported returns an error that says what a key can't do.
-func unsupported(format string, args ...any) error {
-	return fmt.Errorf("transit: "+format+": %w", append(args, backend.ErrUnsupported)...)
-}
-
-// decryptionError hides everything of a failed decryption but that it failed, and explains other errors.
-func decryptionError(name string, v *version, err error) error {
-	if errors.Is(err, backend.ErrDecryption) {
-		return fmt.Errorf("transit: %w", backend.ErrDecryption)
-	}
-	return fmt.Errorf("transit: key %q version %d: %w", name, v.number, err)
-}
+// local is how many items of a batch are worked on at the same time if that is done in this process.
+func (e *Engine) local() int { return min(e.opts.BatchParallel, runtime.GOMAXPROCS(0)) }

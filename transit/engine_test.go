@@ -113,7 +113,7 @@ func TestRotate(t *testing.T) {
 	if ok, err := h.engine.Verify(ctx, "rsa", swapped, message); ok || err != nil {
 		t.Errorf("a signature of version 1 as one of version 2: got %t, %v", ok, err)
 	}
-	if plaintext, err := h.engine.Decrypt(ctx, "rsa", sealed, nil); err != nil || string(plaintext) != "secret" {
+	if plaintext, err := h.engine.Decrypt(ctx, "rsa", DecryptRequest{Ciphertext: sealed}); err != nil || string(plaintext) != "secret" {
 		t.Errorf("got %q, %v", plaintext, err)
 	}
 
@@ -139,7 +139,7 @@ func TestRotate(t *testing.T) {
 	if err != nil || info.LatestVersion != 4 || info.Type != "aes256-gcm96" || info.Versions[1].Type != "rsa-2048" {
 		t.Errorf("got %+v, %v", info, err)
 	}
-	if plaintext, err := h.engine.Decrypt(ctx, "rsa", sealed, nil); err != nil || string(plaintext) != "secret" {
+	if plaintext, err := h.engine.Decrypt(ctx, "rsa", DecryptRequest{Ciphertext: sealed}); err != nil || string(plaintext) != "secret" {
 		t.Errorf("got %q, %v", plaintext, err)
 	}
 }
@@ -157,7 +157,7 @@ func TestVersions(t *testing.T) {
 	wantError(t, err, backend.ErrInvalidParams, "requested version for HMAC is negative")
 	_, err = h.engine.Verify(ctx, "p256", "vault:v2:AAAA", SignRequest{})
 	wantError(t, err, backend.ErrInvalidParams, "invalid signature: version is too new")
-	_, err = h.engine.Decrypt(ctx, "aes", "vault:v2:AAAA", nil)
+	_, err = h.engine.Decrypt(ctx, "aes", DecryptRequest{Ciphertext: "vault:v2:AAAA"})
 	wantError(t, err, backend.ErrInvalidParams, "invalid ciphertext: version is too new")
 	_, err = h.engine.VerifyHMAC(ctx, "hmac", "vault:v2:AAAA", MACRequest{})
 	wantError(t, err, backend.ErrInvalidParams, "invalid HMAC: version is too new")
@@ -168,7 +168,7 @@ func TestVersions(t *testing.T) {
 	wantError(t, err, backend.ErrKeyNotFound, "signature verification key not found")
 	_, err = h.engine.Encrypt(ctx, "nobody", EncryptRequest{})
 	wantError(t, err, backend.ErrKeyNotFound, "encryption key not found")
-	_, err = h.engine.Decrypt(ctx, "nobody", "vault:v1:AAAA", nil)
+	_, err = h.engine.Decrypt(ctx, "nobody", DecryptRequest{Ciphertext: "vault:v1:AAAA"})
 	wantError(t, err, backend.ErrKeyNotFound, "encryption key not found")
 }
 
@@ -195,7 +195,7 @@ func TestPolicy(t *testing.T) {
 		"sign":        {"p256", func() error { _, err := h.engine.Sign(ctx, "p256", SignRequest{}); return err }},
 		"verify":      {"p256", func() error { _, err := h.engine.Verify(ctx, "p256", signature, SignRequest{}); return err }},
 		"encrypt":     {"aes", func() error { _, err := h.engine.Encrypt(ctx, "aes", EncryptRequest{}); return err }},
-		"decrypt":     {"aes", func() error { _, err := h.engine.Decrypt(ctx, "aes", sealed, nil); return err }},
+		"decrypt":     {"aes", func() error { _, err := h.engine.Decrypt(ctx, "aes", DecryptRequest{Ciphertext: sealed}); return err }},
 		"encrypt RSA": {"rsa", func() error { _, err := h.engine.Encrypt(ctx, "rsa", EncryptRequest{}); return err }},
 		"mac":         {"hmac", func() error { _, err := h.engine.HMAC(ctx, "hmac", MACRequest{}); return err }},
 		"verify mac":  {"hmac", func() error { _, err := h.engine.VerifyHMAC(ctx, "hmac", mac, MACRequest{}); return err }},
@@ -264,7 +264,7 @@ func TestKeyReplaced(t *testing.T) {
 	wantError(t, err, backend.ErrKeyChanged, `key "p256" version 1`)
 	_, err = h.engine.Encrypt(ctx, "aes", EncryptRequest{})
 	wantError(t, err, backend.ErrKeyChanged)
-	_, err = h.engine.Decrypt(ctx, "aes", sealed, nil)
+	_, err = h.engine.Decrypt(ctx, "aes", DecryptRequest{Ciphertext: sealed})
 	wantError(t, err, backend.ErrKeyChanged)
 	if ok, err := h.engine.Verify(ctx, "p256", signature, request); !ok || err != nil {
 		t.Errorf("verify with the public key of version 1: got %t, %v", ok, err)
@@ -318,7 +318,7 @@ func TestOutOfReach(t *testing.T) {
 	if err != nil {
 		t.Errorf("encrypt: %v", err)
 	}
-	_, err = h.engine.Decrypt(ctx, "rsa", ciphertext, nil)
+	_, err = h.engine.Decrypt(ctx, "rsa", DecryptRequest{Ciphertext: ciphertext})
 	wantError(t, err, backend.ErrUnavailable)
 
 	if err := h.registry.Revoke(t.Context(), h.mount, "p256"); err != nil {

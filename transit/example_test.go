@@ -88,9 +88,9 @@ func ExampleEngine_Encrypt() {
 	if err := engine.Rotate(ctx, "cards", "cards-2026"); err != nil {
 		log.Fatal(err)
 	}
-	plaintext, err := engine.Decrypt(ctx, "cards", old, customer)
+	plaintext, err := engine.Decrypt(ctx, "cards", transit.DecryptRequest{Ciphertext: old, AssociatedData: customer})
 	fmt.Printf("%s %v\n", plaintext, err)
-	_, err = engine.Decrypt(ctx, "cards", old, []byte("customer 43"))
+	_, err = engine.Decrypt(ctx, "cards", transit.DecryptRequest{Ciphertext: old, AssociatedData: []byte("customer 43")})
 	fmt.Println(err)
 	fresh, err := engine.Encrypt(ctx, "cards", transit.EncryptRequest{Plaintext: []byte("4111 1111"), AssociatedData: customer})
 	fmt.Println(fresh[:9], err)

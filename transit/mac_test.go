@@ -63,7 +63,7 @@ func TestHMACRefused(t *testing.T) {
 // A key tied to one hash uses it unless told otherwise, and says what it takes.
 func TestHMACFollowsCapabilities(t *testing.T) {
 	caps := backend.Capabilities{Algorithm: "HMAC", MACs: []backend.MACAlgorithm{backend.AESCMAC, backend.HMACSHA512}}
-	v := &version{caps: caps}
+	v := &version{kind: "hmac"}
 	if alg, err := new(MACRequest).algorithm(v, caps); err != nil || alg != backend.HMACSHA512 {
 		t.Errorf("got %s, %v", alg, err)
 	}

@@ -47,8 +47,8 @@ type scheme struct {
 	encoding *base64.Encoding
 }
 
-// scheme checks r for a version whose managed key has the capabilities caps and fills in what r leaves open.
-func (r *SignRequest) scheme(v *version, caps backend.Capabilities) (scheme, error) {
+// scheme checks r for a version and fills in what r leaves open.
+func (r *SignRequest) scheme(v *version) (scheme, error) {
 	s := scheme{encoding: base64.StdEncoding}
 	switch r.Marshaling {
 	case "", MarshalingASN1:
@@ -63,13 +63,16 @@ func (r *SignRequest) scheme(v *version, caps backend.Capabilities) (scheme, err
 	var err error
 	switch v.public.(type) {
 	case *rsa.PublicKey:
-		err = s.rsa(r, v, caps)
+		err = s.rsa(r, v)
 	case *ecdsa.PublicKey:
-		err = s.ecdsa(r, v, caps)
+		err = s.ecdsa(r, v)
 	case ed25519.PublicKey, *mldsa.PublicKey:
 		err = s.message(r, v)
 	default:
-		return s, unsupported("key type %s does not support signing", v.kind())
+		if v.kind != TypeEd25519 { // a derived key has no public key of its own
+			return s, unsupported("key type %s does not support signing", v.kind)
+		}
+		err = s.message(r, v)
 	}
 	if err == nil && r.Prehashed && s.hash != 0 && len(r.Input) != s.hash.Size() {
 		return s, invalid("prehashed input must be hashed with given hash: got %d bytes; %v has %d", len(r.Input), s.hash, s.hash.Size())
@@ -77,26 +80,26 @@ func (r *SignRequest) scheme(v *version, caps backend.Capabilities) (scheme, err
 	return s, err
 }
 
-func (s *scheme) rsa(r *SignRequest, v *version, caps backend.Capabilities) error {
-	kind := backend.RSAPSS
+func (s *scheme) rsa(r *SignRequest, v *version) error {
+	kind := v.scheme
 	switch r.SignatureAlgorithm {
 	case "":
-		if !slices.ContainsFunc(caps.Signatures, func(a backend.SignatureAlgorithm) bool { return a.Scheme == backend.RSAPSS }) &&
-			len(caps.Signatures) > 0 {
-			kind = backend.RSAPKCS1v15
-		}
 	case SignaturePSS:
+		kind = backend.RSAPSS
 	case SignaturePKCS1v15:
 		kind = backend.RSAPKCS1v15
 	default:
 		return invalid("unsupported rsa signature algorithm %.40q; it takes pss and pkcs1v15", r.SignatureAlgorithm)
+	}
+	if r.SignatureContext != "" {
+		return invalid("signature context of %d bytes: a key of type %s takes none", len(r.SignatureContext), v.kind)
 	}
 	if r.HashAlgorithm == HashNone {
 		if !r.Prehashed || r.SignatureAlgorithm != SignaturePKCS1v15 {
 			return invalid("hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15")
 		}
 	} else {
-		s.hash = defaultHash(r.HashAlgorithm, kind, caps)
+		s.hash = v.hashFor(r.HashAlgorithm, kind)
 	}
 	salt, err := parseSalt(r.SaltLength)
 	switch {
@@ -116,14 +119,17 @@ func (s *scheme) rsa(r *SignRequest, v *version, caps backend.Capabilities) erro
 	return nil
 }
 
-func (s *scheme) ecdsa(r *SignRequest, v *version, caps backend.Capabilities) error {
+func (s *scheme) ecdsa(r *SignRequest, v *version) error {
 	if r.HashAlgorithm == HashNone {
-		return invalid("hash_algorithm=none requires an RSA key; this one is %s", v.kind())
+		return invalid("hash_algorithm=none requires an RSA key; this one is %s", v.kind)
 	}
 	if err := r.onlyRSA(v); err != nil {
 		return err
 	}
-	s.hash = defaultHash(r.HashAlgorithm, backend.ECDSA, caps)
+	if r.SignatureContext != "" {
+		return invalid("signature context of %d bytes: a key of type %s takes none", len(r.SignatureContext), v.kind)
+	}
+	s.hash = v.hashFor(r.HashAlgorithm, backend.ECDSA)
 	s.opts = s.hash
 	return nil
 }
@@ -134,34 +140,64 @@ func (s *scheme) message(r *SignRequest, v *version) error {
 		return err
 	}
 	if r.Prehashed || r.HashAlgorithm != "" && r.HashAlgorithm != HashNone {
-		return unsupported("hash algorithm %.40q, prehashed %t: a key of type %s signs the input itself", r.HashAlgorithm, r.Prehashed, v.kind())
+		return unsupported("hash algorithm %.40q, prehashed %t: a key of type %s signs the input itself", r.HashAlgorithm, r.Prehashed, v.kind)
 	}
-	s.opts = crypto.Hash(0)
+	switch _, ml := v.public.(*mldsa.PublicKey); {
+	case len(r.SignatureContext) > maxSignatureContext:
+		return invalid("signature context of %d bytes; it takes at most %d", len(r.SignatureContext), maxSignatureContext)
+	case r.SignatureContext == "":
+		s.opts = crypto.Hash(0)
+	case ml:
+		s.opts = &mldsa.Options{Context: r.SignatureContext}
+	default:
+		s.opts = &ed25519.Options{Context: r.SignatureContext}
+	}
 	return nil
 }
+
+// maxSignatureContext is the length of the longest context string, in bytes.
+const maxSignatureContext = 255
 
 // onlyRSA refuses what would be ignored.
 func (r *SignRequest) onlyRSA(v *version) error {
 	if r.SignatureAlgorithm != "" || r.SaltLength != "" {
 		return invalid("signature algorithm %.40q, salt length %.40q: they are for RSA keys; this one is %s",
-			r.SignatureAlgorithm, r.SaltLength, v.kind())
+			r.SignatureAlgorithm, r.SaltLength, v.kind)
 	}
 	return nil
 }
 
-// defaultHash returns the hash of that name; for an empty name SHA-256, or what the key prefers if it doesn't take that.
-func defaultHash(name string, kind backend.Scheme, caps backend.Capabilities) crypto.Hash {
-	if name != "" {
+// hashFor returns the hash of that name; for an empty name SHA-256, or what the key prefers if it doesn't take that.
+func (v *version) hashFor(name string, kind backend.Scheme) crypto.Hash {
+	switch {
+	case name != "":
 		return hashes[name]
-	}
-	if _, ok := caps.Signature(kind, crypto.SHA256); !ok {
-		for _, a := range caps.Signatures {
-			if a.Scheme == kind && a.Hash != 0 {
-				return a.Hash
-			}
-		}
+	case kind == v.scheme || kind == backend.ECDSA:
+		return v.hash
 	}
 	return crypto.SHA256
+}
+
+// prefer fills in what a request means that leaves scheme and hash open, if the key can't do what it means otherwise: RSASSA-PSS
+// and SHA-256. It stays what it was when the version was made, so that a signature is verified with what it was made with.
+func (r *versionRecord) prefer(public crypto.PublicKey, caps backend.Capabilities) {
+	if len(caps.Signatures) == 0 {
+		return
+	}
+	kind := backend.RSAPSS
+	if _, ok := public.(*ecdsa.PublicKey); ok {
+		kind = backend.ECDSA
+	}
+	is := func(a backend.SignatureAlgorithm) bool { return a.Scheme == kind && a.Hash != 0 }
+	if _, ok := public.(*rsa.PublicKey); ok && !slices.ContainsFunc(caps.Signatures, is) {
+		kind, r.Scheme = backend.RSAPKCS1v15, backend.RSAPKCS1v15
+	}
+	if _, ok := caps.Signature(kind, crypto.SHA256); ok {
+		return
+	}
+	if i := slices.IndexFunc(caps.Signatures, is); i >= 0 {
+		r.Hash = caps.Signatures[i].Hash
+	}
 }
 
 // parseSalt reads a salt length: "auto" (and "", "0"), "hash" (and "-1"), or a number of bytes.

@@ -68,7 +68,7 @@ func TestRotateManagedKey(t *testing.T) {
 		if ok, err := h.engine.Verify(ctx, "rsa", signatures[i], message); !ok || err != nil {
 			t.Errorf("signature of version %d: %t, %v", i+1, ok, err)
 		}
-		if plaintext, err := h.engine.Decrypt(ctx, "rsa", ciphertexts[i], nil); err != nil || string(plaintext) != "secret" {
+		if plaintext, err := h.engine.Decrypt(ctx, "rsa", DecryptRequest{Ciphertext: ciphertexts[i]}); err != nil || string(plaintext) != "secret" {
 			t.Errorf("ciphertext of version %d: %q, %v", i+1, plaintext, err)
 		}
 	}
@@ -76,9 +76,9 @@ func TestRotateManagedKey(t *testing.T) {
 	if err := h.registry.Update(ctx, entry); err != nil {
 		t.Fatal(err)
 	}
-	_, err = h.engine.Decrypt(ctx, "rsa", ciphertexts[0], nil)
+	_, err = h.engine.Decrypt(ctx, "rsa", DecryptRequest{Ciphertext: ciphertexts[0]})
 	wantError(t, err, backend.ErrNotPermitted, "min_decryption_version")
-	if _, err := h.engine.Decrypt(ctx, "rsa", ciphertexts[2], nil); err != nil {
+	if _, err := h.engine.Decrypt(ctx, "rsa", DecryptRequest{Ciphertext: ciphertexts[2]}); err != nil {
 		t.Error(err)
 	}
 }
@@ -100,7 +100,7 @@ func TestRotateUnderLoad(t *testing.T) {
 				ciphertext, err := h.engine.Encrypt(t.Context(), "aes", EncryptRequest{Plaintext: []byte("secret")})
 				if err == nil {
 					var plaintext []byte
-					plaintext, err = h.engine.Decrypt(t.Context(), "aes", ciphertext, nil)
+					plaintext, err = h.engine.Decrypt(t.Context(), "aes", DecryptRequest{Ciphertext: ciphertext})
 					if err == nil && string(plaintext) != "secret" {
 						err = errors.New("it decrypts to something else")
 					}

@@ -3,13 +3,11 @@ package transit
 import (
 	"context"
 	"crypto/ecdsa"
-	"encoding/asn1"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"math/big"
 
 	"github.com/managedkeys/managedkeys/backend"
-	"github.com/managedkeys/managedkeys/managedkey"
 )
 
 // SignRequest is what shall be signed or verified, and how. The zero value of each option fits every key.
@@ -35,9 +33,30 @@ type SignRequest struct {
 	// Marshaling is asn1 (also if empty) or jws. It must be the same for verifying.
 	Marshaling string
 
+	// SignatureContext is the context string of Ed25519ctx (RFC 8032, Section 5.1) or ML-DSA (FIPS 204, Section 5.2), at most
+	// 255 bytes. Other keys take none.
+	SignatureContext string
+
+	Context   []byte // required by derived keys, and taken by no others
+	Reference string // comes back in the result of a batch
+
 	// KeyVersion is the version to sign with; 0 is the latest. Verifying takes the version from the signature.
 	KeyVersion int
 }
+
+func (r SignRequest) reference() string { return r.Reference }
+func (r SignRequest) context() []byte   { return r.Context }
+
+// VerifyRequest is a signature, and what it is to be of.
+type VerifyRequest struct {
+	SignRequest
+	Signature string // vault:v<version>:<base64>
+}
+
+const (
+	signingKey      = "signing key"
+	verificationKey = "signature verification key"
+)
 
 // Sign returns a signature as vault:v<version>:<base64>. It needs the usage sign and makes one call.
 //
@@ -45,32 +64,63 @@ type SignRequest struct {
 // [backend.ErrUnsupported] if the request doesn't fit the key, [backend.ErrKeyChanged] if the managed key is another one
 // now, or what the managed key returned.
 func (e *Engine) Sign(ctx context.Context, name string, r SignRequest) (string, error) {
-	v, err := e.choose("signing key", "signing", name, r.KeyVersion)
+	return one(ctx, e, signingKey, name, r, e.sign)
+}
+
+// SignBatch is Sign for each of requests. Results are in their order; the error is about the batch as a whole, as for
+// [Engine.EncryptBatch].
+func (e *Engine) SignBatch(ctx context.Context, name string, requests []SignRequest) ([]Result[string], error) {
+	return all(ctx, e, signingKey, name, true, requests, e.sign)
+}
+
+func (e *Engine) sign(ctx context.Context, k *key, r SignRequest) (string, int, error) {
+	k, v, err := e.choose(ctx, k, "signing", r.KeyVersion)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	handle, err := e.handle(ctx, name, v)
+	// What can't be signed is told before anything is opened.
+	s, err := r.scheme(v)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	s, err := r.scheme(v, v.caps)
-	if err != nil {
-		return "", err
+	if err := k.checkContext(r.Context); err != nil {
+		return "", 0, err
 	}
-	sign := handle.SignMessageContext
-	if r.Prehashed {
-		sign = handle.SignContext
-	}
-	signature, err := sign(ctx, r.Input, s.opts)
-	if err != nil {
-		return "", fmt.Errorf("transit: sign with key %q version %d: %w", name, v.number, err)
-	}
-	if pub, ok := v.public.(*ecdsa.PublicKey); ok && s.jws {
-		if signature, err = joinECDSA(pub, signature); err != nil {
-			return "", fmt.Errorf("transit: sign with key %q version %d: %w", name, v.number, err)
+	var signature []byte
+	if k.rec.Derived {
+		signature, err = e.signDerived(ctx, v, &r, s)
+	} else {
+		var h handle
+		if h, err = e.handle(ctx, k, v); err != nil {
+			return "", 0, err
 		}
+		sign := h.SignMessageContext
+		if r.Prehashed {
+			sign = h.SignContext
+		}
+		signature, err = sign(ctx, r.Input, s.opts)
 	}
-	return format(v.number, signature, s.encoding), nil
+	if pub, ok := v.public.(*ecdsa.PublicKey); ok && s.jws && err == nil {
+		signature, err = joinECDSA(pub, signature)
+	}
+	if err != nil {
+		return "", 0, failed("sign", k, v, err)
+	}
+	return format(v.number, signature, s.encoding), v.number, nil
+}
+
+func (e *Engine) signDerived(ctx context.Context, v *version, r *SignRequest, s scheme) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if e.opts.Software == nil {
+		return nil, fmt.Errorf("software keys are not allowed here: Options.Software is nil: %w", backend.ErrUnsupported)
+	}
+	private, _, err := v.signingKey(r.Context)
+	if err != nil {
+		return nil, err
+	}
+	return private.Sign(nil, r.Input, s.opts)
 }
 
 // Verify reports whether signature is that of r.Input by the version of the key that it names. r has the options that it
@@ -81,101 +131,72 @@ func (e *Engine) Sign(ctx context.Context, name string, r SignRequest) (string, 
 // [backend.ErrInvalidParams] if signature or request are malformed, [backend.ErrKeyNotFound] if there is no such transit
 // key, or [backend.ErrNotPermitted].
 func (e *Engine) Verify(ctx context.Context, name, signature string, r SignRequest) (bool, error) {
-	number, encoded, err := parse("signature", signature)
+	return one(ctx, e, verificationKey, name, VerifyRequest{r, signature}, e.verify)
+}
+
+// VerifyBatch is Verify for each of requests, as [Engine.SignBatch] is Sign.
+func (e *Engine) VerifyBatch(ctx context.Context, name string, requests []VerifyRequest) ([]Result[bool], error) {
+	k, err := e.usable(ctx, verificationKey, name)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	v, err := e.made("signature verification key", "signature", name, number)
-	if err != nil {
-		return false, err
+	if err := checkBatch(e, requests, true); err != nil {
+		return nil, err
 	}
-	handle, err := e.verifier(ctx, name, v)
+	return batch(ctx, e, e.local(), requests, func(ctx context.Context, r VerifyRequest) (bool, int, error) { return e.verify(ctx, k, r) }), nil
+}
+
+func (e *Engine) verify(ctx context.Context, k *key, r VerifyRequest) (bool, int, error) {
+	number, encoded, err := parse("signature", r.Signature)
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
-	s, err := r.scheme(v, v.caps)
+	k, v, err := e.made(ctx, k, "signature", number)
 	if err != nil {
-		return false, err
+		return false, 0, err
+	}
+	s, err := r.scheme(v)
+	if err != nil {
+		return false, 0, err
+	}
+	if err := k.checkContext(r.Context); err != nil {
+		return false, 0, err
+	}
+	h, err := e.verifier(ctx, k, v)
+	if err != nil {
+		return false, 0, err
 	}
 	raw, ok := decode(encoded, s.encoding)
 	if !ok {
-		return false, invalid("invalid base64 signature value")
+		return false, 0, invalid("invalid base64 signature value")
 	}
-	if pub, ok := v.public.(*ecdsa.PublicKey); ok {
+	public := v.public
+	switch pub := public.(type) {
+	case *ecdsa.PublicKey:
 		if raw, ok = splitECDSA(pub, raw, s.jws); !ok {
-			return false, invalid("supplied signature is invalid")
+			return false, 0, invalid("supplied signature is invalid")
 		}
+	case nil: // derived
+		var own ed25519.PublicKey
+		if _, own, err = v.signingKey(r.Context); err != nil {
+			return false, 0, failed("verify", k, v, err)
+		}
+		public = own
 	}
-	digest := r.Input
+	input := r.Input
 	if s.hash != 0 && !r.Prehashed {
-		h := s.hash.New()
-		h.Write(r.Input)
-		digest = h.Sum(nil)
+		input = digest(s.hash, r.Input)
 	}
-	if handle != nil {
-		err = handle.VerifyContext(ctx, digest, raw, s.opts)
+	if h != nil {
+		err = h.VerifyContext(ctx, input, raw, s.opts)
 	} else {
-		err = backend.Verify(v.public, digest, raw, s.opts)
+		err = backend.Verify(public, input, raw, s.opts)
 	}
 	if errors.Is(err, backend.ErrInvalidSignature) {
-		return false, nil
+		return false, v.number, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("transit: verify with key %q version %d: %w", name, v.number, err)
+		return false, 0, failed("verify", k, v, err)
 	}
-	return true, nil
-}
-
-// verifier returns the handle that checks signatures of v under its policy. It is nil if the managed key has become
-// another one: then the public key that v was made with checks them, because what was signed stays signed.
-func (e *Engine) verifier(ctx context.Context, name string, v *version) (*managedkey.Key, error) {
-	handle, err := e.managed(ctx, v)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("transit: key %q version %d: %w", name, v.number, err)
-	case v.is(handle):
-		return handle, nil
-	case !handle.Capabilities().Usages.Has(backend.UsageVerify):
-		return nil, fmt.Errorf("transit: key %q version %d: usage verify: %w", name, v.number, backend.ErrNotPermitted)
-	}
-	return nil, nil
-}
-
-type ecdsaSignature struct{ R, S *big.Int }
-
-// joinECDSA turns an ASN.1 signature (RFC 3279, Section 2.2.3) into r ‖ s, each as long as the curve's order.
-func joinECDSA(pub *ecdsa.PublicKey, der []byte) ([]byte, error) {
-	n := (pub.Curve.Params().N.BitLen() + 7) / 8
-	var sig ecdsaSignature
-	if rest, err := asn1.Unmarshal(der, &sig); err != nil || len(rest) > 0 || !fits(pub, sig.R) || !fits(pub, sig.S) {
-		return nil, fmt.Errorf("the key manager returned a malformed ECDSA signature: %w", backend.ErrInvalidSignature)
-	}
-	out := make([]byte, 2*n)
-	sig.R.FillBytes(out[:n])
-	sig.S.FillBytes(out[n:])
-	return out, nil
-}
-
-// splitECDSA returns a signature in ASN.1, and whether it is well formed for the curve.
-func splitECDSA(pub *ecdsa.PublicKey, raw []byte, jws bool) ([]byte, bool) {
-	var sig ecdsaSignature
-	if !jws {
-		rest, err := asn1.Unmarshal(raw, &sig)
-		return raw, err == nil && len(rest) == 0 && fits(pub, sig.R) && fits(pub, sig.S)
-	}
-	n := (pub.Curve.Params().N.BitLen() + 7) / 8
-	if len(raw) != 2*n {
-		return nil, false
-	}
-	sig.R, sig.S = new(big.Int).SetBytes(raw[:n]), new(big.Int).SetBytes(raw[n:])
-	if !fits(pub, sig.R) || !fits(pub, sig.S) {
-		return nil, false
-	}
-	der, err := asn1.Marshal(sig)
-	return der, err == nil
-}
-
-// fits reports whether x is in [1, n-1] (FIPS 186-5, Section 6.4.2).
-func fits(pub *ecdsa.PublicKey, x *big.Int) bool {
-	return x.Sign() > 0 && x.Cmp(pub.Curve.Params().N) < 0
+	return true, v.number, nil
 }

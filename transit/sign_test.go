@@ -1,10 +1,12 @@
 package transit
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -243,24 +245,35 @@ func TestVerifyBeyondTheKey(t *testing.T) {
 
 // Defaults follow the key: what it prefers where it doesn't take SHA-256 or PSS.
 func TestDefaultsFollowCapabilities(t *testing.T) {
-	p384 := backend.Capabilities{Signatures: []backend.SignatureAlgorithm{{Scheme: backend.ECDSA, Hash: crypto.SHA384}}}
-	if got := defaultHash("", backend.ECDSA, p384); got != crypto.SHA384 {
-		t.Errorf("got %v; want SHA-384, the only one", got)
-	}
-	if got := defaultHash("sha2-256", backend.ECDSA, p384); got != crypto.SHA256 {
-		t.Errorf("got %v; a named hash stays", got)
-	}
-	if got := defaultHash("", backend.ECDSA, backend.Capabilities{}); got != crypto.SHA256 {
-		t.Errorf("got %v; want SHA-256 if nothing is known", got)
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
 	}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &version{public: key.Public()}
-	v.caps.Signatures = []backend.SignatureAlgorithm{{Scheme: backend.RSAPKCS1v15, Hash: crypto.SHA512}}
-	s, err := new(SignRequest).scheme(v, v.caps)
-	if err != nil || s.opts != crypto.SHA512 {
-		t.Errorf("got %v, %v; want PKCS #1 v1.5 with SHA-512, the only one", s.opts, err)
+	for name, c := range map[string]struct {
+		public crypto.PublicKey
+		caps   []backend.SignatureAlgorithm
+		asked  string
+		want   crypto.Hash
+	}{
+		"the only one":             {p384.Public(), []backend.SignatureAlgorithm{{Scheme: backend.ECDSA, Hash: crypto.SHA384}}, "", crypto.SHA384},
+		"a named hash stays":       {p384.Public(), []backend.SignatureAlgorithm{{Scheme: backend.ECDSA, Hash: crypto.SHA384}}, "sha2-256", crypto.SHA256},
+		"nothing is known":         {p384.Public(), nil, "", crypto.SHA256},
+		"SHA-256 is preferred":     {p384.Public(), []backend.SignatureAlgorithm{{Scheme: backend.ECDSA, Hash: crypto.SHA512}, {Scheme: backend.ECDSA, Hash: crypto.SHA256}}, "", crypto.SHA256},
+		"PKCS #1 v1.5 and SHA-512": {key.Public(), []backend.SignatureAlgorithm{{Scheme: backend.RSAPKCS1v15, Hash: crypto.SHA512}}, "", crypto.SHA512},
+	} {
+		rec := new(versionRecord)
+		rec.prefer(c.public, backend.Capabilities{Signatures: c.caps})
+		v := &version{public: c.public, scheme: cmp.Or(rec.Scheme, backend.RSAPSS), hash: cmp.Or(rec.Hash, crypto.SHA256)}
+		s, err := (&SignRequest{HashAlgorithm: c.asked}).scheme(v)
+		if err != nil || s.opts.HashFunc() != c.want {
+			t.Errorf("%s: got %v, %v; want %v", name, s.opts, err, c.want)
+		}
+		if _, pss := s.opts.(*rsa.PSSOptions); pss {
+			t.Errorf("%s: got PSS", name)
+		}
 	}
 }

@@ -63,7 +63,7 @@ func (s *story) data(ctx context.Context) error {
 		return err
 	}
 	return s.step("decrypted", "data", func() (string, error) {
-		plaintext, err := s.transit.Decrypt(ctx, "data", ciphertext, nil)
+		plaintext, err := s.transit.Decrypt(ctx, "data", transit.DecryptRequest{Ciphertext: ciphertext})
 		if err != nil || string(plaintext) != secret {
 			return "", fmt.Errorf("got %q: %w", plaintext, err)
 		}

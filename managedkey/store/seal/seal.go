@@ -75,7 +75,10 @@ type Store struct {
 	busy   atomic.Bool    // values are being encrypted anew in the background
 }
 
-var _ store.Store = (*Store)(nil)
+var _ store.Sealer = (*Store)(nil)
+
+// Sealed implements [store.Sealer]: it returns true.
+func (*Store) Sealed() bool { return true }
 
 // errNoRing: the store has no keys yet.
 var errNoRing = errors.New("seal: there is no keyring")
