@@ -74,7 +74,7 @@ func (e *Engine) follow(ctx context.Context, first chan<- error) {
 			there[r.Key] = true
 			k := e.install(r, true)
 			if k.broken != nil && !loaded {
-				return k.broken
+				return fmt.Errorf("key %.80q: %w", k.name, errors.Unwrap(k.broken))
 			}
 		}
 		e.keys.Range(func(name, k any) bool {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 
 	mldsax509 "filippo.io/mldsa/x509"
-	"github.com/google/uuid"
 	kwp "github.com/tink-crypto/tink-go/v2/kwp/subtle"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -174,7 +173,7 @@ func (e *Engine) unwrap(ctx context.Context, in *Import) ([]byte, error) {
 
 // prove makes sure that the software backend takes a key, before it is written.
 func (e *Engine) prove(ctx context.Context, t *softType, v *versionRecord) error {
-	trial := &softKey{id: "trial-" + uuid.NewString(), number: 1, t: t, rec: v}
+	trial := &softKey{id: "trial", number: 1, t: t, rec: v}
 	h, err := e.openSoft(ctx, trial)
 	if err != nil {
 		return fmt.Errorf("transit: import: %w", err)

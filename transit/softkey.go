@@ -7,10 +7,11 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"sync/atomic"
 
 	mldsax509 "filippo.io/mldsa/x509"
+	"github.com/google/uuid"
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -36,8 +37,7 @@ func (e *Engine) software(ctx context.Context, k *key, v *version) (handle, erro
 	if err != nil {
 		return nil, fmt.Errorf("transit: key %q version %d: %w", k.name, v.number, err)
 	}
-	v.soft.key.Store(h)
-	return h, nil
+	return e.keep(&v.soft.key, h, k.name), nil
 }
 
 // macKey is software for the key of HMACs of v, which is a key of its own unless the type is hmac.
@@ -52,8 +52,18 @@ func (e *Engine) macKey(ctx context.Context, k *key, v *version) (handle, error)
 	if err != nil {
 		return nil, fmt.Errorf("transit: key %q version %d: %w", k.name, v.number, err)
 	}
-	v.soft.hmac.Store(h)
-	return h, nil
+	return e.keep(&v.soft.hmac, h, k.name), nil
+}
+
+// keep notes what was opened, unless somebody else was faster.
+func (e *Engine) keep(p *atomic.Pointer[softHandle], h *softHandle, name string) *softHandle {
+	for !p.CompareAndSwap(nil, h) {
+		if first := p.Load(); first != nil {
+			e.discard(h, name)
+			return first
+		}
+	}
+	return h
 }
 
 func (e *Engine) openSoft(ctx context.Context, s *softKey) (*softHandle, error) {
@@ -105,28 +115,28 @@ func (s *softKey) here(caps backend.Capabilities, aead cipher.AEAD, mac []byte) 
 	})}}, nil
 }
 
-// importKey puts a key into the software backend and opens it there. Another engine of the program may have done so already.
+// importKey puts a key into the software backend, under a name that nothing else ever has: a discarded key must never be taken
+// for another one.
 func (e *Engine) importKey(ctx context.Context, s *softKey, use, keyType string, material any) (*softHandle, error) {
 	b := e.opts.Software
 	if b == nil {
 		return nil, fmt.Errorf("software keys are not allowed here: Options.Software is nil: %w", backend.ErrUnsupported)
 	}
-	name := fmt.Sprintf("transit/%s/%d/%s", s.id, s.number, use)
+	name := fmt.Sprintf("transit/%s/%d/%s/%s", s.id, s.number, use, uuid.NewString())
 	params, err := softParams(b, name, keyType)
 	if err != nil {
 		return nil, err
 	}
 	k, err := b.(backend.Importer).Import(ctx, params, material, nil)
-	if errors.Is(err, backend.ErrKeyExists) {
-		k, err = b.Open(ctx, params)
-	}
 	if err != nil {
 		return nil, err
 	}
-	if use == "key" && !samePublic(k.Public(), s.public) && s.public != nil {
-		return nil, fmt.Errorf("the software backend has another key: %w", backend.ErrKeyChanged)
+	h := &softHandle{kind: s.t.name, key: k, name: name, public: k.Public()}
+	if use == "key" && s.public != nil && !samePublic(h.public, s.public) {
+		e.discard(h, s.id)
+		return nil, fmt.Errorf("the private key is not that of the public key: %w", backend.ErrKeyChanged)
 	}
-	return &softHandle{kind: s.t.name, key: k, name: name, public: k.Public()}, nil
+	return h, nil
 }
 
 // softParams returns parameters of a key in a software backend.
