@@ -1,0 +1,148 @@
+package transit
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+)
+
+// No ciphertext but those that the engine has made is ever decrypted, and none makes it panic.
+func FuzzDecrypt(f *testing.F) {
+	h := newSoftHouse(f)
+	for _, kind := range []string{TypeAES256, TypeRSA2048, TypeChaCha20Poly1305} {
+		h.create(f, kind, KeyOptions{Type: kind})
+		text, err := h.engine.Encrypt(f.Context(), kind, EncryptRequest{Plaintext: []byte("m")})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(kind, text[:len(text)-2], []byte(nil))
+		f.Add(kind, text, []byte("x"))
+	}
+	f.Add(TypeAES256, "vault:v1:", []byte(nil))
+	f.Fuzz(func(t *testing.T, kind, text string, data []byte) {
+		_, err := h.engine.Decrypt(t.Context(), kind, DecryptRequest{Ciphertext: text, AssociatedData: data})
+		if !errors.Is(err, backend.ErrDecryption) && !errors.Is(err, backend.ErrInvalidParams) && !errors.Is(err, backend.ErrKeyNotFound) {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}
+
+// What is taken as an ECDSA signature has one form: encoding it again gives the same bytes.
+func FuzzECDSASignature(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	der, err := ecdsa.SignASN1(rand.Reader, key, make([]byte, 32))
+	if err != nil {
+		f.Fatal(err)
+	}
+	raw, err := joinECDSA(&key.PublicKey, der)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(der, false)
+	f.Add(raw, true)
+	f.Add(append(bytes.Clone(der), 0), false)
+	f.Fuzz(func(t *testing.T, signature []byte, jws bool) {
+		der, ok := splitECDSA(&key.PublicKey, signature, jws)
+		if !ok {
+			return
+		}
+		again, err := joinECDSA(&key.PublicKey, der)
+		if err != nil {
+			t.Fatalf("%x was taken but can't be encoded: %v", signature, err)
+		}
+		if jws && !bytes.Equal(again, signature) {
+			t.Errorf("%x was taken as %x", signature, again)
+		}
+		if back, ok := splitECDSA(&key.PublicKey, again, true); !ok || !bytes.Equal(back, der) {
+			t.Errorf("%x was taken, and is %x", der, back)
+		}
+	})
+}
+
+// Records that are read can be used, and written again as they are.
+func FuzzRecord(f *testing.F) {
+	h := newSoftHouse(f)
+	for _, opts := range []KeyOptions{{Type: TypeP256}, {Type: TypeAES256, Derived: true, Convergent: true}, {Type: TypeHMAC, KeySize: 64}} {
+		h.create(f, "k-"+opts.Type, opts)
+		f.Add(h.engine.known("k-" + opts.Type).rec.encode())
+	}
+	f.Add([]byte("{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		rec, err := decodeRecord(data)
+		if err != nil {
+			if !errors.Is(err, store.ErrCorrupt) {
+				t.Error(err)
+			}
+			return
+		}
+		again, err := decodeRecord(rec.encode())
+		if err != nil || !bytes.Equal(again.encode(), rec.encode()) {
+			t.Errorf("%s becomes %s, %v", data, again.encode(), err)
+		}
+		k, err := newKey("k", 1, rec, nil)
+		if err == nil && len(k.versions) != len(rec.Versions) {
+			t.Error("versions are missing")
+		}
+	})
+}
+
+// Backups, ours and Vault's, are read or refused.
+func FuzzBackup(f *testing.F) {
+	h := newSoftHouse(f)
+	h.create(f, "k", KeyOptions{Type: TypeEd25519, Exportable: true, AllowPlaintextBackup: true})
+	text, err := h.engine.Backup(f.Context(), "k")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	for _, v := range readVectors(f) {
+		f.Add(v.Backup)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		b, err := readBackup(text)
+		if err != nil {
+			if !errors.Is(err, backend.ErrInvalidParams) && !errors.Is(err, backend.ErrUnsupported) {
+				t.Error(err)
+			}
+			return
+		}
+		if err := b.Key.check(); err != nil {
+			t.Error(err)
+		}
+		if _, err := json.Marshal(b); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Import blobs are refused alike.
+func FuzzImport(f *testing.F) {
+	h := newSoftHouse(f)
+	good := wrapped(f, h.engine, importHashes["SHA256"], make([]byte, 32))
+	f.Add(good[:511], "SHA256")
+	f.Add(append(bytes.Clone(good), 0), "SHA256")
+	f.Add([]byte("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), "SHA1")
+	f.Fuzz(func(t *testing.T, data []byte, hash string) {
+		for _, in := range []Import{{Ciphertext: data, HashFunction: hash}, {PublicKey: data}} {
+			for _, kind := range []string{TypeAES256, TypeP256} {
+				_, err := h.engine.material(t.Context(), &in, &record{Type: kind})
+				if err == nil && in.PublicKey == nil && !bytes.Equal(data, good) {
+					t.Errorf("%x is taken", data)
+				}
+				if err != nil && !errors.Is(err, backend.ErrInvalidParams) && !errors.Is(err, backend.ErrDecryption) {
+					t.Error(err)
+				}
+			}
+		}
+	})
+}
