@@ -23,7 +23,7 @@ type item interface {
 
 // batch does what op does for each request, in parallel, and returns the results in the order of the requests. Items that
 // are not begun when ctx ends fail with its error; one that fails has no influence on the others.
-func batch[R item, T any](ctx context.Context, e *Engine, parallel int, requests []R, op func(ctx context.Context, r R) (T, int, error)) []Result[T] {
+func batch[R item, T any](ctx context.Context, parallel int, requests []R, op func(ctx context.Context, r R) (T, int, error)) []Result[T] {
 	results := make([]Result[T], len(requests))
 	var next atomic.Int64
 	work := func() {
@@ -83,10 +83,12 @@ func all[R item, T any](ctx context.Context, e *Engine, what, name string, conte
 		return nil, err
 	}
 	parallel := e.opts.BatchParallel
-	if !k.rec.managed() {
+	if !k.rec.managed() || what == verificationKey {
 		parallel = e.local()
 	}
-	return batch(ctx, e, parallel, requests, func(ctx context.Context, r R) (T, int, error) { return op(ctx, k, r) }), nil
+	own := *k
+	own.ask = new(question)
+	return batch(ctx, parallel, requests, func(ctx context.Context, r R) (T, int, error) { return op(ctx, &own, r) }), nil
 }
 
 // one does op for a single request.

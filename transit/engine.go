@@ -193,15 +193,30 @@ func (e *Engine) made(ctx context.Context, k *key, kind string, number int) (*ke
 }
 
 // newer returns the key as the store has it, if there is a store and it has that version, and otherwise k: another process may
-// have rotated the key and the news be still on its way.
+// have rotated the key and the news be still on its way. The items of a batch ask once.
 func (e *Engine) newer(ctx context.Context, k *key, number int) *key {
 	if e.store == nil {
 		return k
 	}
-	if now, err := e.refresh(ctx, k.name); err == nil && now != nil && now.broken == nil && now.rec.ID == k.rec.ID && now.latest() >= number {
-		return now
+	ask := k.ask
+	if ask == nil {
+		ask = new(question)
+	}
+	ask.once.Do(func() {
+		if now, err := e.refresh(ctx, k.name); err == nil && now != nil && now.broken == nil && now.rec.ID == k.rec.ID {
+			ask.now = now
+		}
+	})
+	if ask.now != nil && ask.now.latest() >= number {
+		return ask.now
 	}
 	return k
+}
+
+// question is what the store has of a key now.
+type question struct {
+	once sync.Once
+	now  *key
 }
 
 // local is how many items of a batch are worked on at the same time if that is done in this process.

@@ -27,6 +27,7 @@ type key struct {
 	rec      *record
 	versions []*version // as rec.Versions
 	broken   error      // if the record can't be read; then there is nothing else
+	ask      *question  // of the batch that the key is for, or nil
 }
 
 func (k *key) latest() int { return k.rec.latest() }
@@ -199,8 +200,11 @@ func (v *versionRecord) same(w *versionRecord) bool {
 // verifier returns the handle that checks signatures of v under its policy. It is nil where only the public key is needed, or
 // left: a software key; a managed key that has become another one, or can't be opened. What was signed stays signed.
 func (e *Engine) verifier(ctx context.Context, k *key, v *version) (handle, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, failed("verify", k, v, err)
+	}
 	if v.soft != nil {
-		return nil, ctx.Err()
+		return nil, nil
 	}
 	h, err := e.managed(ctx, v)
 	switch {

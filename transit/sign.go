@@ -136,14 +136,7 @@ func (e *Engine) Verify(ctx context.Context, name, signature string, r SignReque
 
 // VerifyBatch is Verify for each of requests, as [Engine.SignBatch] is Sign.
 func (e *Engine) VerifyBatch(ctx context.Context, name string, requests []VerifyRequest) ([]Result[bool], error) {
-	k, err := e.usable(ctx, verificationKey, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkBatch(e, requests, true); err != nil {
-		return nil, err
-	}
-	return batch(ctx, e, e.local(), requests, func(ctx context.Context, r VerifyRequest) (bool, int, error) { return e.verify(ctx, k, r) }), nil
+	return all(ctx, e, verificationKey, name, true, requests, e.verify)
 }
 
 func (e *Engine) verify(ctx context.Context, k *key, r VerifyRequest) (bool, int, error) {

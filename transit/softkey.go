@@ -45,8 +45,11 @@ func (e *Engine) macKey(ctx context.Context, k *key, v *version) (handle, error)
 	if v.rec.HMAC == nil {
 		return e.software(ctx, k, v)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("transit: key %q version %d: %w", k.name, v.number, err)
+	}
 	if h := v.soft.hmac.Load(); h != nil {
-		return h, ctx.Err()
+		return h, nil
 	}
 	h, err := e.importKey(ctx, v.soft, "hmac", "HMAC", v.rec.HMAC)
 	if err != nil {

@@ -256,6 +256,44 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// After a restart, signatures are verified with the public keys in the store even while the key manager is away, by whoever may.
+func TestRestartWithoutKeyManager(t *testing.T) {
+	st, hsm, ctx := newSealed(t), software.New(nil), t.Context()
+	a := newProcess(t, st, hsm)
+	a.addKey(t, "p256", kinds["p256"])
+	if err := a.engine.CreateKey(ctx, "k", KeyOptions{ManagedKey: "p256"}); err != nil {
+		t.Fatal(err)
+	}
+	signature, err := a.engine.Sign(ctx, "k", SignRequest{Input: []byte("m")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hsm.Close()
+	b := newProcess(t, st, hsm)
+	_, err = b.engine.Sign(ctx, "k", SignRequest{Input: []byte("m")})
+	wantError(t, err, backend.ErrUnavailable)
+	for input, want := range map[string]bool{"m": true, "n": false} {
+		if ok, err := b.engine.Verify(ctx, "k", signature, SignRequest{Input: []byte(input)}); ok != want || err != nil {
+			t.Errorf("%s: %t, %v", input, ok, err)
+		}
+	}
+	entry, err := b.registry.Entry(namespace.Ref{Name: "p256"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry.AnyMount = false
+	if err := b.registry.Update(ctx, entry); err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.engine.Verify(ctx, "k", signature, SignRequest{Input: []byte("m")})
+	wantError(t, err, backend.ErrNotPermitted)
+	if err := b.registry.Delete(ctx, entry.Ref); err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.engine.Verify(ctx, "k", signature, SignRequest{Input: []byte("m")})
+	wantError(t, err, backend.ErrKeyNotFound)
+}
+
 // A change that loses the race is made after the other one, and nothing of either is lost.
 func TestLostRace(t *testing.T) {
 	st, hsm, ctx := newSealed(t), software.New(nil), t.Context()
