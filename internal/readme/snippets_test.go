@@ -38,7 +38,7 @@ import (
 
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
-var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling, watched, verified}
+var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling, watched, verified, lasting, many}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
@@ -212,6 +212,32 @@ func cryptography(ctx context.Context, mount *managedkey.Mount) error {
 	valid, err := engine.Verify(ctx, "documents", signature, request)
 	fmt.Println(valid)
 	return err
+}
+
+func lasting(ctx context.Context, mount *managedkey.Mount, sealed store.Store) error {
+	soft := software.New(nil) // allows software keys; without it there are managed keys only
+	engine, err := transit.Open(ctx, mount, sealed, &transit.Options{Software: soft})
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	err = engine.CreateKey(ctx, "cards", transit.KeyOptions{Type: transit.TypeAES256, AutoRotatePeriod: 30 * 24 * time.Hour})
+	if err != nil {
+		return err
+	}
+	go engine.Run(ctx, time.Hour) // rotates what is due
+	return nil
+}
+
+func many(ctx context.Context, engine *transit.Engine, requests []transit.SignRequest) error {
+	results, err := engine.SignBatch(ctx, "documents", requests)
+	if err != nil {
+		return err
+	}
+	for i, r := range results {
+		fmt.Println(i, r.Value, r.Err)
+	}
+	return nil
 }
 
 func server(chain *pki.Issued, signer crypto.Signer) *tls.Config {
