@@ -64,7 +64,7 @@ func (e *Engine) CreateKey(ctx context.Context, name string, opts KeyOptions) er
 	if rec.managed() {
 		first, err = e.open(ctx, opts.ManagedKey)
 	} else {
-		first, err = softTypes[rec.Type].newMaterial(rec)
+		first, err = softTypes[rec.Type].newMaterial(ctx, rec)
 	}
 	if err != nil {
 		return err

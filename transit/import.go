@@ -79,7 +79,7 @@ func (e *Engine) wrappingKey(ctx context.Context) (*key, error) {
 			return nil, err
 		}
 		var v versionRecord
-		if v, err = softTypes[TypeRSA4096].newMaterial(rec); err != nil {
+		if v, err = softTypes[TypeRSA4096].newMaterial(ctx, rec); err != nil {
 			return nil, err
 		}
 		v.Created = e.now()

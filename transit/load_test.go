@@ -101,6 +101,45 @@ func TestRotateUnderLoadOfProcesses(t *testing.T) {
 	}
 }
 
+// Of processes that rotate one managed key at the same time, each adds a version, and each version is another key.
+func TestRotateManagedTogether(t *testing.T) {
+	st, hsm, ctx := newSealed(t), software.New(nil), t.Context()
+	t.Cleanup(func() { hsm.Close() })
+	all := []*process{newProcess(t, st, hsm), newProcess(t, st, hsm), newProcess(t, st, hsm)}
+	all[0].addKey(t, "k", kinds["p256"])
+	if err := all[0].engine.CreateKey(ctx, "k", KeyOptions{ManagedKey: "k"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all {
+		eventually(t, "the entry is known", func() bool { _, err := p.mount.Key(ctx, "k"); return err == nil })
+	}
+	var wg sync.WaitGroup
+	for _, p := range all {
+		wg.Go(func() {
+			for range 4 {
+				if err := p.engine.Rotate(ctx, "k", ""); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, p := range all {
+		eventually(t, "all versions are known", func() bool { info, _ := p.engine.Key("k"); return info.LatestVersion == 13 })
+	}
+	info, err := all[1].engine.Key("k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, v := range info.Versions {
+		if other, ok := seen[v.KeyID]; ok {
+			t.Errorf("versions %d and %d are the same key", other, v.Version)
+		}
+		seen[v.KeyID] = v.Version
+	}
+}
+
 // A batch whose items name a version that nobody knows asks the store once.
 func TestBatchAsksOnce(t *testing.T) {
 	st, hsm, ctx := newSealed(t), software.New(nil), t.Context()

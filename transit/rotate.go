@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
 // Rotate appends a version to a transit key, of which the newest version of the managed key of that name or UUID is the key from
@@ -23,12 +25,33 @@ func (e *Engine) Rotate(ctx context.Context, name, managedKey string) error {
 	return e.rotate(ctx, name, managedKey, func(*record) error { return nil })
 }
 
+// errTaken: another process has just made a version of the very managed key that was to be the next one.
+var errTaken = errors.New("there is such a version already")
+
 // rotate is Rotate if check still agrees when the version is added.
 func (e *Engine) rotate(ctx context.Context, name, managedKey string, check func(*record) error) error {
+	for attempt := 0; ; attempt++ {
+		err := e.rotateOnce(ctx, name, managedKey, check)
+		switch {
+		case !errors.Is(err, errTaken):
+			return err
+		case attempt >= attempts:
+			return fmt.Errorf("transit: key %q: other processes rotate it as well, or seem to: %w: %w", name, store.ErrConflict, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("transit: key %q: %w", name, ctx.Err())
+		case <-time.After(rand.N(time.Duration(1+attempt) * 2 * time.Millisecond)):
+		}
+	}
+}
+
+func (e *Engine) rotateOnce(ctx context.Context, name, managedKey string, check func(*record) error) error {
 	k, err := e.usable(ctx, "key", name)
 	if err != nil {
 		return err
 	}
+	k = e.newer(ctx, k, k.latest()+1) // what is known here may be old
 	if err := k.rec.rotatable(name); err != nil {
 		return err
 	}
@@ -40,7 +63,7 @@ func (e *Engine) rotate(ctx context.Context, name, managedKey string, check func
 		return invalid("managed key %.80q: key %q is of type %s and has none", managedKey, name, k.rec.Type)
 	default:
 		if err = e.allowSoftware(); err == nil {
-			next, err = softTypes[k.rec.Type].newMaterial(k.rec)
+			next, err = softTypes[k.rec.Type].newMaterial(ctx, k.rec)
 		}
 	}
 	if err != nil {
@@ -53,8 +76,12 @@ func (e *Engine) rotate(ctx context.Context, name, managedKey string, check func
 		if err := errors.Join(r.rotatable(name), check(r)); err != nil {
 			return err
 		}
-		if last := r.at(r.latest()); r.managed() && last.same(&next) {
-			return invalid("key %q: version %d is already the managed key %.80q; rotating takes another one", name, r.latest(), next.ManagedKey)
+		switch last := r.at(r.latest()); {
+		case !r.managed():
+		case managedKey == "" && (r.latest() != k.latest() || last.same(&next)): // next may not be the newest any more
+			return errTaken
+		case last.same(&next):
+			return invalid("key %q: version %d is already the managed key %.80q; rotating takes another one", name, r.latest(), managedKey)
 		}
 		next.Created = e.now()
 		r.append(next)
@@ -83,13 +110,19 @@ func (e *Engine) nextManaged(ctx context.Context, k *key, managedKey string) (ve
 		managedKey = latest.ManagedKey
 	}
 	next, err := e.open(ctx, managedKey)
-	if err == nil && own && latest.same(&next) {
-		if _, err := e.mount.Rotate(ctx, managedKey); err != nil {
-			return next, fmt.Errorf("transit: key %q: %w", k.name, err)
-		}
-		next, err = e.open(ctx, managedKey)
+	if err != nil || !own || !latest.same(&next) && next.Of >= latest.Of {
+		return next, err
 	}
-	return next, err
+	if next.Of < latest.Of { // the news of what the other process has rotated is on its way
+		return next, errTaken
+	}
+	switch _, err := e.mount.Rotate(ctx, managedKey); {
+	case e.store != nil && (errors.Is(err, store.ErrConflict) || errors.Is(err, backend.ErrKeyExists)):
+		return next, fmt.Errorf("%w: %w", errTaken, err)
+	case err != nil:
+		return next, fmt.Errorf("transit: key %q: %w", k.name, err)
+	}
+	return e.open(ctx, managedKey)
 }
 
 // errNotDue: another process was faster.

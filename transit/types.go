@@ -1,6 +1,7 @@
 package transit
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -108,7 +109,10 @@ const (
 )
 
 // newMaterial makes the key of a version for rec.
-func (t *softType) newMaterial(rec *record) (versionRecord, error) {
+func (t *softType) newMaterial(ctx context.Context, rec *record) (versionRecord, error) {
+	if err := ctx.Err(); err != nil {
+		return versionRecord{}, fmt.Errorf("transit: generate a key of type %s: %w", t.name, err)
+	}
 	if !t.public {
 		n := t.size
 		if n == 0 {
@@ -116,11 +120,25 @@ func (t *softType) newMaterial(rec *record) (versionRecord, error) {
 		}
 		return t.fromSecret(randomBytes(n), rec)
 	}
-	private, err := t.generate()
-	if err != nil {
-		return versionRecord{}, fmt.Errorf("transit: generate a key of type %s: %w: %w", t.name, backend.ErrUnavailable, err)
+	// On a goroutine of its own, because making an RSA key takes seconds and can't be interrupted.
+	type result struct {
+		private any
+		err     error
 	}
-	return t.fromPrivate(private, rec)
+	done := make(chan result, 1) // buffered, so that the goroutine ends even if nobody waits
+	go func() {
+		private, err := t.generate()
+		done <- result{private, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return versionRecord{}, fmt.Errorf("transit: generate a key of type %s: %w", t.name, ctx.Err())
+	case r := <-done:
+		if r.err != nil {
+			return versionRecord{}, fmt.Errorf("transit: generate a key of type %s: %w: %w", t.name, backend.ErrUnavailable, r.err)
+		}
+		return t.fromPrivate(r.private, rec)
+	}
 }
 
 // fromSecret returns a version of a symmetric key.
