@@ -20,7 +20,9 @@ const maxVersion = 1<<31 - 1
 
 // format returns data as the envelope of a version.
 func format(version int, data []byte, encoding *base64.Encoding) string {
-	return prefix + strconv.Itoa(version) + ":" + encoding.EncodeToString(data)
+	text := make([]byte, 0, len(prefix)+len("2147483647:")+encoding.EncodedLen(len(data)))
+	text = append(strconv.AppendInt(append(text, prefix...), int64(version), 10), ':')
+	return string(encoding.AppendEncode(text, data))
 }
 
 // parse splits an envelope into the version and the text that encodes the data. kind, "signature" or "ciphertext", is
