@@ -36,6 +36,9 @@
 // must be sealed, and in the memory of the process. Private keys, AES-GCM and HMACs are used in the backend that the program hands in;
 // ChaCha20-Poly1305, AES-CMAC and derived keys in this package. Each version of a key that encrypts or signs also has a key for HMACs.
 //
+// AEADs draw their nonces at random, so one version must not encrypt more than 2³² messages (NIST SP 800-38D, Section 8.3); nothing
+// here counts them. KeyOptions.AutoRotatePeriod with [Engine.Run] keeps the number small.
+//
 // Derived keys (KeyOptions.Derived) are others for each context; convergent ones give equal plaintexts equal ciphertexts. Keys
 // come in wrapped ([Engine.ImportKey]), and go out if they are exportable.
 //
