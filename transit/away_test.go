@@ -68,7 +68,7 @@ func TestNewestAway(t *testing.T) {
 	if _, err := mount.Key(t.Context(), "aes"); err == nil {
 		t.Fatal("the newest version is not away")
 	}
-	text, err := e.Decrypt(t.Context(), "aes", ciphertext, nil)
+	text, err := e.Decrypt(t.Context(), "aes", DecryptRequest{Ciphertext: ciphertext})
 	if err != nil || string(text) != "secret" {
 		t.Errorf("got %q, %v", text, err)
 	}

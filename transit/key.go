@@ -146,11 +146,18 @@ func (e *Engine) handle(ctx context.Context, k *key, v *version) (handle, error)
 // behind is how long the registry of this process may take to learn of a version of a managed key that the transit key has.
 const behind = 2 * time.Second
 
-// managed looks up the version of the managed key that v was made with. The newest one costs nothing.
+// managed looks up the version of the managed key that v was made with. The newest one costs nothing, and need not be within reach
+// for the others.
 func (e *Engine) managed(ctx context.Context, v *version) (*managedkey.Key, error) {
 	h, err := e.mount.Key(ctx, v.rec.ManagedKey)
-	if err != nil || h.Version() == v.rec.Of {
-		return h, err
+	if err != nil {
+		if older, olderErr := e.mount.KeyVersion(ctx, v.rec.ManagedKey, v.rec.Of); olderErr == nil {
+			return older, nil
+		}
+		return nil, err
+	}
+	if h.Version() == v.rec.Of {
+		return h, nil
 	}
 	newest := h.Version()
 	h, err = e.mount.KeyVersion(ctx, v.rec.ManagedKey, v.rec.Of)
