@@ -27,6 +27,7 @@ type CA struct {
 	cert    *x509.Certificate
 	chain   []*x509.Certificate // cert first
 	pathLen int                 // CA certificates that may follow below, or -1 for any number
+	how     *terms              // nil outside of an Authority
 }
 
 // LoadCA returns the CA whose certificate is chain[0] and whose key is the managed key of that name or UUID, in whatever
@@ -38,6 +39,22 @@ type CA struct {
 // extended key usage doesn't fit; or there is a critical extension that can't be obeyed. Validity is not checked here
 // but when something is issued. The chain must not be modified afterwards.
 func (e *Engine) LoadCA(ctx context.Context, key string, chain []*x509.Certificate) (*CA, error) {
+	ca, err := e.newCA(key, chain)
+	if err != nil {
+		return nil, err
+	}
+	_, err = e.keyOf(ctx, key, chain[0])
+	if errors.Is(err, backend.ErrKeyChanged) {
+		return nil, invalid("chain: certificate 0 (%s) has another public key than the managed key %.80q, whatever its version", chain[0].Subject, key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ca, nil
+}
+
+// newCA is LoadCA without a look at the key.
+func (e *Engine) newCA(key string, chain []*x509.Certificate) (*CA, error) {
 	if len(chain) == 0 || len(chain) > maxChain {
 		return nil, invalid("chain: got %d certificates; it takes 1 to %d", len(chain), maxChain)
 	}
@@ -60,13 +77,6 @@ func (e *Engine) LoadCA(ctx context.Context, key string, chain []*x509.Certifica
 		}
 	}
 	if err := checkLinks(chain); err != nil {
-		return nil, err
-	}
-	_, err := e.keyOf(ctx, key, chain[0])
-	if errors.Is(err, backend.ErrKeyChanged) {
-		return nil, invalid("chain: certificate 0 (%s) has another public key than the managed key %.80q, whatever its version", chain[0].Subject, key)
-	}
-	if err != nil {
 		return nil, err
 	}
 	return ca, nil
@@ -150,6 +160,13 @@ func (ca *CA) key(ctx context.Context) (*managedkey.Key, error) {
 		return nil, fmt.Errorf("pki: key %.80q is not that of the CA %s: %w", ca.keyName, ca.cert.Subject, backend.ErrKeyChanged)
 	}
 	return key, err
+}
+
+// under returns the same CA that makes certificates on other terms.
+func (ca *CA) under(how *terms) *CA {
+	out := *ca
+	out.how = how
+	return &out
 }
 
 // standIn returns the CA's certificate with a throwaway's public key in the parsed fields only: crypto/x509 then takes

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/managedkeys/managedkeys/managedkey"
 )
 
 // CATemplate says what a CA certificate shall be.
@@ -68,6 +70,10 @@ func (e *Engine) CreateRoot(ctx context.Context, key string, t CATemplate) (*CA,
 	if err != nil {
 		return nil, err
 	}
+	return e.createRoot(ctx, handle, key, t, nil)
+}
+
+func (e *Engine) createRoot(ctx context.Context, handle *managedkey.Key, key string, t CATemplate, how *terms) (*CA, error) {
 	switch {
 	case isEmpty(t.Subject):
 		return nil, invalid("subject: it is empty; a root takes at least one attribute")
@@ -81,7 +87,7 @@ func (e *Engine) CreateRoot(ctx context.Context, key string, t CATemplate) (*CA,
 	if t.MaxPathLen != nil {
 		setPathLen(template, *t.MaxPathLen)
 	}
-	cert, err := e.certify(ctx, handle, nil, template, handle.Public())
+	cert, err := e.certify(ctx, handle, nil, template, handle.Public(), how)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +126,7 @@ func (ca *CA) SignIntermediate(ctx context.Context, csr []byte, t CATemplate) (*
 	if err := ca.limitPath(template, t.MaxPathLen); err != nil {
 		return nil, err
 	}
-	return ca.engine.certify(ctx, key, ca, template, request.PublicKey)
+	return ca.engine.certify(ctx, key, ca, template, request.PublicKey, ca.how)
 }
 
 // subject returns the subject in DER: the template's, or that of the request as it is.

@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey"
 )
 
 // MaxCSR is the largest certificate signing request that is read, in bytes of PEM or DER. One of ML-DSA-87, the largest
@@ -33,6 +34,9 @@ type CSRTemplate struct {
 	// SignatureAlgorithm is that of the key; 0 is the best that it has: see Options.PSS; ECDSA signs with the hash of
 	// its curve's strength.
 	SignatureAlgorithm x509.SignatureAlgorithm
+
+	// CA asks for a CA certificate, by a critical basicConstraints extension, for issuers that want to be asked.
+	CA bool
 }
 
 // CreateCSR returns a certificate signing request in DER (RFC 2986) for the managed key of that name or UUID: for an
@@ -45,6 +49,10 @@ func (e *Engine) CreateCSR(ctx context.Context, key string, t CSRTemplate) ([]by
 	if err != nil {
 		return nil, err
 	}
+	return e.createCSR(ctx, handle, t)
+}
+
+func (e *Engine) createCSR(ctx context.Context, handle *managedkey.Key, t CSRTemplate) ([]byte, error) {
 	names, err := altNames{dns: t.DNSNames, ip: t.IPAddresses, email: t.EmailAddresses, uri: t.URIs}.normal()
 	if err != nil {
 		return nil, err
@@ -62,6 +70,7 @@ func (e *Engine) CreateCSR(ctx context.Context, key string, t CSRTemplate) ([]by
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
 		Subject: t.Subject, SignatureAlgorithm: alg,
 		DNSNames: names.dns, IPAddresses: names.ip, EmailAddresses: names.email, URIs: names.uri,
+		ExtraExtensions: t.extensions(),
 	}, handle.WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("pki: CSR: %w", err)
@@ -70,6 +79,13 @@ func (e *Engine) CreateCSR(ctx context.Context, key string, t CSRTemplate) ([]by
 		return nil, err
 	}
 	return der, nil
+}
+
+func (t *CSRTemplate) extensions() []pkix.Extension {
+	if !t.CA {
+		return nil
+	}
+	return []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Critical: true, Value: []byte{0x30, 3, 1, 1, 0xff}}} // CA:TRUE
 }
 
 // ParseCSR reads one certificate signing request, in DER or as a single PEM block, and verifies its signature and that

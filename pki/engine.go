@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -19,6 +20,12 @@ type Options struct {
 	// PSS makes RSA keys sign with RSASSA-PSS where a template names no signature algorithm. Otherwise they sign with
 	// RSASSA-PKCS1-v1_5, or with RSASSA-PSS if that is all that they can do.
 	PSS bool
+
+	// Linters are asked about every certificate beside zlint.
+	Linters []Linter
+
+	// AllowVerbatim lets [Authority.SignVerbatim] issue what requests ask for, with no role's rules for names.
+	AllowVerbatim bool
 }
 
 // Engine makes certificate authorities from the managed keys of one mount. Use [New].
@@ -28,6 +35,8 @@ type Engine struct {
 	mount     *managedkey.Mount
 	now       func() time.Time
 	pss       bool
+	linters   []Linter
+	verbatim  bool
 	throwaway throwaways
 }
 
@@ -36,7 +45,7 @@ func New(mount *managedkey.Mount, opts *Options) *Engine {
 	if opts == nil {
 		opts = new(Options)
 	}
-	e := &Engine{mount: mount, now: opts.Now, pss: opts.PSS}
+	e := &Engine{mount: mount, now: opts.Now, pss: opts.PSS, linters: slices.Clone(opts.Linters), verbatim: opts.AllowVerbatim}
 	if e.now == nil {
 		e.now = time.Now
 	}

@@ -10,17 +10,52 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"sync/atomic"
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/managedkey"
 )
 
+// terms are how a certificate is made beside what its template says. The zero value is how [CA] and [Engine] make theirs.
+type terms struct {
+	profile    LintProfile
+	serialBits int // random bits of the serial number; 0 is those of serialNumber
+
+	// keep signs the draft and makes sure that it can't be lost; nil just signs.
+	keep func(context.Context, *draft) (*x509.Certificate, error)
+}
+
 // certify issues the certificate of pub that template describes, signed by key: by the CA issuer, or self-signed if
 // issuer is nil.
 func (e *Engine) certify(
-	ctx context.Context, key *managedkey.Key, issuer *CA, template *x509.Certificate, pub crypto.PublicKey,
+	ctx context.Context, key *managedkey.Key, issuer *CA, template *x509.Certificate, pub crypto.PublicKey, how *terms,
 ) (*x509.Certificate, error) {
+	d, err := e.prepare(ctx, key, issuer, template, pub, how)
+	if err != nil {
+		return nil, err
+	}
+	if how != nil && how.keep != nil {
+		return how.keep(ctx, d)
+	}
+	return d.sign(ctx)
+}
+
+// draft is a certificate that was checked and is not signed yet, but by a throwaway key.
+type draft struct {
+	engine *Engine
+	key    *managedkey.Key
+	issuer *CA // nil if it will be self-signed
+	alg    x509.SignatureAlgorithm
+	der    []byte
+	cert   *x509.Certificate // der, parsed
+	used   atomic.Bool
+}
+
+// prepare builds a certificate, signs it with a throwaway key, lints it and validates its path.
+func (e *Engine) prepare(
+	ctx context.Context, key *managedkey.Key, issuer *CA, template *x509.Certificate, pub crypto.PublicKey, how *terms,
+) (*draft, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
@@ -28,7 +63,7 @@ func (e *Engine) certify(
 	if template.SignatureAlgorithm, err = e.algorithm(key, template.SignatureAlgorithm); err != nil {
 		return nil, err
 	}
-	if template.SerialNumber, err = serialNumber(rand.Reader); err != nil {
+	if template.SerialNumber, err = how.serialNumber(rand.Reader); err != nil {
 		return nil, err
 	}
 	throwaway, err := e.throwaway.like(key.Public())
@@ -39,24 +74,31 @@ func (e *Engine) certify(
 	if issuer != nil {
 		parent = issuer.standIn(throwaway.Public())
 	}
-	draft, err := x509.CreateCertificate(rand.Reader, template, parent, pub, throwaway)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, throwaway)
 	if err != nil {
 		return nil, invalid("certificate: %w", err)
 	}
-	if err := lintCertificate(draft, issuer == nil); err != nil {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, invalid("certificate: %w", err)
+	}
+	if err := lintCertificate(der, cert, issuer == nil, how, e.linters...); err != nil {
 		return nil, err
 	}
-	expect, err := x509.ParseCertificate(draft)
-	if err != nil {
-		return nil, invalid("certificate: %w", err)
-	}
 	if issuer != nil {
-		if err := issuer.admit(expect, parent, e.now()); err != nil {
+		if err := issuer.admit(cert, parent, e.now()); err != nil {
 			return nil, err
 		}
 	}
+	return &draft{engine: e, key: key, issuer: issuer, alg: template.SignatureAlgorithm, der: der, cert: cert}, nil
+}
 
-	der, err := e.replaceSignature(ctx, key, draft, template.SignatureAlgorithm)
+// sign has the managed key sign the draft, and checks what came of it. A draft is signed once.
+func (d *draft) sign(ctx context.Context) (*x509.Certificate, error) {
+	if d.used.Swap(true) {
+		return nil, fmt.Errorf("pki: certificate: its draft was signed already")
+	}
+	der, err := d.engine.replaceSignature(ctx, d.key, d.der, d.alg)
 	if err != nil {
 		return nil, err
 	}
@@ -65,14 +107,14 @@ func (e *Engine) certify(
 		return nil, fmt.Errorf("pki: certificate: %w", err)
 	}
 	signer := cert
-	if issuer != nil {
-		signer = issuer.cert
+	if d.issuer != nil {
+		signer = d.issuer.cert
 	}
-	if !bytes.Equal(cert.RawTBSCertificate, expect.RawTBSCertificate) || !bytes.Equal(cert.RawIssuer, signer.RawSubject) {
+	if !bytes.Equal(cert.RawTBSCertificate, d.cert.RawTBSCertificate) || !bytes.Equal(cert.RawIssuer, signer.RawSubject) {
 		return nil, fmt.Errorf("pki: certificate: it is not the one that was checked: %w", backend.ErrInvalidSignature)
 	}
 	if err := cert.CheckSignatureFrom(signer); err != nil {
-		return nil, fmt.Errorf("pki: certificate: what key %q made: %w: %w", key.ID(), backend.ErrInvalidSignature, err)
+		return nil, fmt.Errorf("pki: certificate: what key %q made: %w: %w", d.key.ID(), backend.ErrInvalidSignature, err)
 	}
 	return cert, nil
 }
@@ -111,6 +153,19 @@ func serialNumber(random io.Reader) (*big.Int, error) {
 	}
 	b[0] = b[0]&0x3f | 0x40 // the top bit would be a sign; the next one fixes the length
 	return new(big.Int).SetBytes(b), nil
+}
+
+// serialNumber returns a positive number with as many random bits as the terms want.
+func (how *terms) serialNumber(random io.Reader) (*big.Int, error) {
+	if how == nil || how.serialBits == 0 {
+		return serialNumber(random)
+	}
+	b := make([]byte, (how.serialBits+7)/8)
+	if _, err := io.ReadFull(random, b); err != nil {
+		return nil, fmt.Errorf("pki: serial number: %w", err)
+	}
+	b[0] &= 0xff >> (8*len(b) - how.serialBits)
+	return new(big.Int).SetBit(new(big.Int).SetBytes(b), how.serialBits, 1), nil // the bit above fixes the length
 }
 
 // backdate is how long before its issue a certificate is valid, for clients whose clocks are slow.

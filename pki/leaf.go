@@ -104,7 +104,7 @@ func (ca *CA) Sign(ctx context.Context, pub crypto.PublicKey, t LeafTemplate) (*
 	if err != nil {
 		return nil, err
 	}
-	cert, err := ca.engine.certify(ctx, key, ca, template, pub)
+	cert, err := ca.engine.certify(ctx, key, ca, template, pub, ca.how)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	zx509 "github.com/zmap/zcrypto/x509"
 	"github.com/zmap/zlint/v3/lint"
+	_ "github.com/zmap/zlint/v3/lints/cabf_br"   // lints of the Baseline Requirements, for LintCABF
 	_ "github.com/zmap/zlint/v3/lints/community" // lints that belong to no root programme
 	_ "github.com/zmap/zlint/v3/lints/rfc"       // lints of RFC 5280 and its updates
 
@@ -43,30 +45,41 @@ func (e *LintError) Unwrap() error { return backend.ErrInvalidParams }
 
 // lints are the rules for certificates and CRLs of any CA. Those of the CA/Browser Forum and of root programmes bind
 // publicly trusted CAs only and are left out.
-var lints = sync.OnceValues(func() (lint.Registry, error) {
+var lints = sync.OnceValues(func() (lint.Registry, error) { return filtered() })
+
+// publicLints are lints and those of the Baseline Requirements for TLS servers besides.
+var publicLints = sync.OnceValues(func() (lint.Registry, error) { return filtered(lint.CABFBaselineRequirements) })
+
+func filtered(more ...lint.LintSource) (lint.Registry, error) {
 	return lint.GlobalRegistry().Filter(lint.FilterOptions{
-		IncludeSources: lint.SourceList{lint.RFC3279, lint.RFC5280, lint.RFC5480, lint.RFC5891, lint.RFC8813, lint.Community},
+		IncludeSources: append(lint.SourceList{lint.RFC3279, lint.RFC5280, lint.RFC5480, lint.RFC5891, lint.RFC8813, lint.Community}, more...),
 		// It checks the signature against a public CA's keys. A throwaway key's never is one of theirs, and trying takes
 		// longer than everything else together.
 		ExcludeNames: []string{"e_cert_issued_by_compromised_emudhra_ca"},
 	})
-})
+}
 
-// lintCertificate returns a *LintError if the certificate der breaks a rule. root says that the certificate will be
-// self-signed, which can't be seen while a throwaway key has signed it.
-func lintCertificate(der []byte, root bool) error {
-	registry, err := lints()
-	if err != nil {
-		return fmt.Errorf("pki: lint: %w", err)
+// lintCertificate returns a *LintError if the certificate der breaks a rule of its terms. root says that the certificate
+// will be self-signed, which can't be seen while a throwaway key has signed it.
+func lintCertificate(der []byte, parsed *x509.Certificate, root bool, how *terms, linters ...Linter) error {
+	if how == nil {
+		how = new(terms)
 	}
-	cert, err := zx509.ParseCertificate(der)
-	if err != nil {
-		return unparsable("certificate", err)
-	}
-	cert.SelfSigned = root
 	refusal := &LintError{Object: "certificate"}
-	for _, l := range registry.CertificateLints().Lints() {
-		refusal.add(l.LintMetadata, l.Execute(cert, registry.GetConfiguration()))
+	if registry, err := how.profile.registry(); err != nil {
+		return fmt.Errorf("pki: lint: %w", err)
+	} else if registry != nil {
+		cert, err := zx509.ParseCertificate(der)
+		if err != nil {
+			return unparsable("certificate", err)
+		}
+		cert.SelfSigned = root
+		for _, l := range registry.CertificateLints().Lints() {
+			refusal.add(l.LintMetadata, l.Execute(cert, registry.GetConfiguration()))
+		}
+	}
+	for _, l := range linters {
+		refusal.Findings = append(refusal.Findings, l(parsed)...)
 	}
 	return refusal.result()
 }

@@ -33,7 +33,7 @@ func TestLintError(t *testing.T) {
 
 func TestLintUnparsable(t *testing.T) {
 	for name, err := range map[string]error{
-		"certificate": lintCertificate([]byte{0x30, 0}, false),
+		"certificate": lintCertificate([]byte{0x30, 0}, nil, false, nil),
 		"CRL":         lintCRL([]byte{0x30, 0}),
 		"nothing":     lintCRL(nil),
 	} {

@@ -1,0 +1,153 @@
+package pki
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/managedkeys/managedkeys/managedkey"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+)
+
+// Authority is a certificate authority that keeps what it does: issuers, roles, certificates and revocations, in a store
+// that several processes may share. Use [OpenAuthority].
+//
+// Every certificate has a record before the managed key is asked to sign it, and is stored as signed before it is
+// returned: see [Certificate]. Serial numbers are unique in the store, whoever issues.
+//
+// The errors of all methods wrap those of [Engine] and of package store; [store.ErrNotFound] is for issuers, roles and
+// certificates that are not there. All methods are safe for concurrent use.
+type Authority struct {
+	engine *Engine
+	mount  *managedkey.Mount
+	store  store.Store
+	prefix string // of all keys: pki/<id of the mount>/
+
+	mu   sync.Mutex
+	cas  map[string]cachedCA  // by id of the issuer
+	crls map[string]cachedCRL // by signer
+}
+
+// OpenAuthority returns the authority of a mount, whose state is in st under "pki/", followed by the mount's id. Neither
+// may be nil; nil opts are the zero value. It makes no key manager's call, so that an issuer whose key is away, or gone,
+// keeps nobody from opening.
+func OpenAuthority(ctx context.Context, mount *managedkey.Mount, st store.Store, opts *Options) (*Authority, error) {
+	a := &Authority{
+		engine: New(mount, opts), mount: mount, store: st, prefix: "pki/" + mount.ID() + "/",
+		cas: make(map[string]cachedCA), crls: make(map[string]cachedCRL),
+	}
+	err := update(ctx, a, "config/mount", func(c *mountRecord, version uint64) error {
+		if version == 0 {
+			c.Created = a.engine.now().UTC().Truncate(time.Second)
+			return nil
+		}
+		return errUnchanged
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Engine returns the engine below, for certificates that nothing shall be kept of.
+func (a *Authority) Engine() *Engine { return a.engine }
+
+// mountRecord is what is known of the authority as a whole.
+type mountRecord struct {
+	Created time.Time `json:"created"`
+	Tidied  int64     `json:"tidied,omitempty"` // the first day, counted from 1970, that Tidy has left anything of
+}
+
+// read fills in out with the JSON under key, below the authority's prefix, and returns the record's version.
+func (a *Authority) read(ctx context.Context, key string, out any) (uint64, error) {
+	record, err := a.store.Get(ctx, a.prefix+key)
+	if err != nil {
+		return 0, fmt.Errorf("pki: %s: %w", key, err)
+	}
+	if err := json.Unmarshal(record.Value, out); err != nil {
+		return 0, fmt.Errorf("pki: %s: %w: %w", key, store.ErrCorrupt, err)
+	}
+	return record.Version, nil
+}
+
+// readIf is read with 0 and no error if there is no such record.
+func (a *Authority) readIf(ctx context.Context, key string, out any) (uint64, error) {
+	version, err := a.read(ctx, key, out)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil
+	}
+	return version, err
+}
+
+// put returns the op that writes value as JSON.
+func (a *Authority) put(key string, expect store.Expect, value any) store.Op {
+	data, err := json.Marshal(value)
+	if err != nil {
+		panic("pki: " + err.Error()) // records are structs of texts, times and numbers
+	}
+	return store.Op{Kind: store.Put, Key: a.prefix + key, Value: data, Expect: expect}
+}
+
+func (a *Authority) remove(key string, expect store.Expect) store.Op {
+	return store.Op{Kind: store.Delete, Key: a.prefix + key, Expect: expect}
+}
+
+// apply makes the changes. If the answer was lost it looks whether the first op, a put, was done.
+func (a *Authority) apply(ctx context.Context, ops ...store.Op) (uint64, error) {
+	revision, err := a.store.Apply(ctx, ops...)
+	if errors.Is(err, store.ErrUnknownOutcome) && ops[0].Kind == store.Put {
+		again, cancel := detached(ctx)
+		defer cancel()
+		record, err2 := a.store.Get(again, ops[0].Key)
+		if err2 == nil && string(record.Value) == string(ops[0].Value) {
+			return record.Version, nil
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("pki: %w", err)
+	}
+	return revision, nil
+}
+
+// errUnchanged is returned by a change that has nothing to do.
+var errUnchanged = errors.New("pki: nothing to change")
+
+// maxTries is how often a change is tried again that somebody else was faster with.
+const maxTries = 100
+
+// update changes a record by comparison until nobody else interferes. change gets the record, zero with version 0 if
+// there is none; what it returns ends the update, errUnchanged without an error.
+func update[T any](ctx context.Context, a *Authority, key string, change func(*T, uint64) error) error {
+	for try := 0; ; try++ {
+		var value T
+		version, err := a.readIf(ctx, key, &value)
+		if err != nil {
+			return err
+		}
+		if err := change(&value, version); errors.Is(err, errUnchanged) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		_, err = a.apply(ctx, a.put(key, store.Expect(version), value))
+		if err == nil || !errors.Is(err, store.ErrConflict) || try == maxTries {
+			return err
+		}
+	}
+}
+
+// detached returns a context for what must be finished although the caller may go away.
+func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+}
+
+// cause returns what an error of this package wraps, for a text of its own around it.
+func cause(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return err
+}

@@ -1,0 +1,219 @@
+package pki
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+)
+
+type issuersRecord struct {
+	Default string `json:"default"`
+}
+
+func decodeRecord(record store.Record, out any) error {
+	if err := json.Unmarshal(record.Value, out); err != nil {
+		return fmt.Errorf("pki: %s: %w: %w", record.Key, store.ErrCorrupt, err)
+	}
+	return nil
+}
+
+// UpdateIssuer changes an issuer's Name, Usage, LeafNotAfter, URLs and CRLAlgorithm, if its Version is still that of the
+// store; the error wraps [store.ErrConflict] otherwise.
+func (a *Authority) UpdateIssuer(ctx context.Context, in Issuer) (*Issuer, error) {
+	now, err := a.Issuer(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	next := *now
+	next.Name, next.Usage, next.LeafNotAfter, next.URLs, next.CRLAlgorithm = in.Name, in.Usage, in.LeafNotAfter, in.URLs, in.CRLAlgorithm
+	if err := next.check(); err != nil {
+		return nil, err
+	}
+	ops := []store.Op{a.put("issuers/"+in.ID, store.Expect(in.Version), next.record())}
+	if next.Name != now.Name {
+		if now.Name != "" {
+			ops = append(ops, a.remove("issuer-names/"+now.Name, store.Any))
+		}
+		if next.Name != "" {
+			ops = append(ops, a.put("issuer-names/"+next.Name, store.Absent, in.ID))
+		}
+	}
+	if next.Version, err = a.apply(ctx, ops...); err != nil {
+		return nil, fmt.Errorf("pki: issuer %q: %w", in.ID, cause(err))
+	}
+	return &next, nil
+}
+
+// SetDefaultIssuer makes an issuer the default one.
+func (a *Authority) SetDefaultIssuer(ctx context.Context, ref string) error {
+	issuer, err := a.Issuer(ctx, ref)
+	if err != nil {
+		return err
+	}
+	_, err = a.apply(ctx, a.put("config/issuers", store.Any, issuersRecord{issuer.ID}),
+		store.Op{Kind: store.Check, Key: a.prefix + "issuers/" + issuer.ID, Expect: store.Expect(issuer.Version)})
+	return err
+}
+
+// DeleteIssuer removes an issuer, neither its key nor what it issued. Its certificates can still be revoked; a CRL says so
+// only as long as another issuer has the same name and key. The default issuer then is none.
+func (a *Authority) DeleteIssuer(ctx context.Context, ref string) error {
+	issuer, err := a.Issuer(ctx, ref)
+	if err != nil {
+		return err
+	}
+	ops := []store.Op{a.remove("issuers/"+issuer.ID, store.Expect(issuer.Version))}
+	if issuer.Name != "" {
+		ops = append(ops, a.remove("issuer-names/"+issuer.Name, store.Any))
+	}
+	var c issuersRecord
+	version, err := a.readIf(ctx, "config/issuers", &c)
+	if err != nil {
+		return err
+	}
+	if c.Default == issuer.ID {
+		ops = append(ops, a.remove("config/issuers", store.Expect(version)))
+	}
+	_, err = a.apply(ctx, ops...)
+	return err
+}
+
+// addIssuer stores a new issuer. The first one is the default.
+func (a *Authority) addIssuer(ctx context.Context, issuer *Issuer) (*Issuer, error) {
+	if issuer.ID == "" {
+		issuer.ID = uuid.NewString()
+	}
+	if issuer.Usage == 0 {
+		issuer.Usage = AllIssuerUsages
+		if issuer.Chain[0].KeyUsage&x509.KeyUsageCRLSign == 0 {
+			issuer.Usage &^= SignCRLs
+		}
+	}
+	if issuer.LeafNotAfter == "" {
+		issuer.LeafNotAfter = NotAfterErr
+	}
+	issuer.Created = a.engine.now().UTC().Truncate(time.Microsecond)
+	if err := issuer.check(); err != nil {
+		return nil, err
+	}
+	ops := []store.Op{a.put("issuers/"+issuer.ID, store.Absent, issuer.record())}
+	if issuer.Name != "" {
+		ops = append(ops, a.put("issuer-names/"+issuer.Name, store.Absent, issuer.ID))
+	}
+	var err error
+	if issuer.Version, err = a.apply(ctx, ops...); err != nil {
+		return nil, err
+	}
+	return issuer, update(ctx, a, "config/issuers", func(c *issuersRecord, _ uint64) error {
+		if c.Default != "" {
+			return errUnchanged
+		}
+		c.Default = issuer.ID
+		return nil
+	})
+}
+
+// cachedCA is the CA of an issuer's record of that version.
+type cachedCA struct {
+	version uint64
+	issuer  *Issuer
+	ca      *CA
+}
+
+// ca returns an issuer as the store has it now, ready to be used if it has the usage. Its key is not looked at yet: every
+// use does so.
+func (a *Authority) ca(ctx context.Context, ref string, usage IssuerUsage) (*Issuer, *CA, error) {
+	issuer, err := a.Issuer(ctx, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	if issuer.Usage&usage != usage {
+		return nil, nil, fmt.Errorf("pki: issuer %q: its usage doesn't allow %s: %w", ref, usage, backend.ErrNotPermitted)
+	}
+	a.mu.Lock()
+	cached, ok := a.cas[issuer.ID]
+	a.mu.Unlock()
+	if ok && cached.version == issuer.Version {
+		return cached.issuer, cached.ca, nil
+	}
+	ca, err := a.engine.newCA(issuer.Key, issuer.Chain)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.mu.Lock()
+	a.cas[issuer.ID] = cachedCA{issuer.Version, issuer, ca}
+	a.mu.Unlock()
+	return issuer, ca, nil
+}
+
+// String returns the names of usages as the API has them.
+func (u IssuerUsage) String() string {
+	names := []string{"read-only"}
+	for i, name := range []string{"issuing-certificates", "crl-signing", "ocsp-signing"} {
+		if u&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+// Key is a managed key that the authority has used for an issuer or a request.
+type Key struct {
+	ID      string // hex SHA-256 of the public key's SubjectPublicKeyInfo
+	UUID    string // of the managed key's entry
+	Version int    // of that key
+}
+
+type keyRecord struct {
+	UUID    string `json:"uuid"`
+	Version int    `json:"version"`
+}
+
+// remember stores that a key belongs to the authority, so that a certificate for it is recognised.
+func (a *Authority) remember(ctx context.Context, key *managedkey.Key) error {
+	sum, err := backend.Fingerprint(key.Public())
+	if err != nil {
+		return fmt.Errorf("pki: key %q: %w", key.ID(), err)
+	}
+	_, err = a.apply(ctx, a.put(fmt.Sprintf("keys/%x", sum), store.Any, keyRecord{key.UUID(), key.Version()}))
+	return err
+}
+
+// Keys returns the keys that were used for issuers and requests, sorted by id.
+func (a *Authority) Keys(ctx context.Context) ([]Key, error) {
+	var out []Key
+	for record, err := range store.All(ctx, a.store, a.prefix+"keys/") {
+		if err != nil {
+			return nil, fmt.Errorf("pki: keys: %w", err)
+		}
+		var r keyRecord
+		if err := decodeRecord(record, &r); err != nil {
+			return nil, err
+		}
+		out = append(out, Key{strings.TrimPrefix(record.Key, a.prefix+"keys/"), r.UUID, r.Version})
+	}
+	return out, nil
+}
+
+// keyOf returns the known key that a certificate is for.
+func (a *Authority) keyOf(ctx context.Context, cert *x509.Certificate) (Key, error) {
+	sum, err := backend.Fingerprint(cert.PublicKey)
+	if err != nil {
+		return Key{}, invalid("certificate %s: %w", cert.Subject, err)
+	}
+	var r keyRecord
+	id := fmt.Sprintf("%x", sum)
+	if _, err := a.read(ctx, "keys/"+id, &r); err != nil {
+		return Key{}, fmt.Errorf("pki: certificate %s: no managed key of this authority has its public key (SHA-256 %s): %w", cert.Subject, id, cause(err))
+	}
+	return Key{id, r.UUID, r.Version}, nil
+}

@@ -1,0 +1,53 @@
+package pki
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/managedkeys/managedkeys/managedkey/store"
+)
+
+// PutRole stores a role, in place of one of that name. Its issuer need not be there yet.
+func (a *Authority) PutRole(ctx context.Context, role Role) error {
+	if err := role.Validate(); err != nil {
+		return err
+	}
+	_, err := a.apply(ctx, a.put("roles/"+role.Name, store.Any, role))
+	return err
+}
+
+// Role returns a role.
+func (a *Authority) Role(ctx context.Context, name string) (Role, error) {
+	r := Role{Name: name}
+	if err := checkName("role", name); err != nil {
+		return Role{}, err
+	}
+	if _, err := a.read(ctx, "roles/"+name, &r); err != nil {
+		return Role{}, fmt.Errorf("pki: role %q: %w", name, cause(err))
+	}
+	return r, nil
+}
+
+// Roles returns the names of all roles, sorted.
+func (a *Authority) Roles(ctx context.Context) ([]string, error) {
+	var names []string
+	for record, err := range a.all(ctx, "roles/") {
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, strings.TrimPrefix(record.Key, a.prefix+"roles/"))
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// DeleteRole removes a role, and none of its certificates. The error wraps [store.ErrNotFound] if there is none.
+func (a *Authority) DeleteRole(ctx context.Context, name string) error {
+	if _, err := a.Role(ctx, name); err != nil {
+		return err
+	}
+	_, err := a.apply(ctx, a.remove("roles/"+name, store.Any))
+	return err
+}
