@@ -41,9 +41,17 @@ type CATemplate struct {
 	// ExtKeyUsage limits what the CA's certificates can be for; empty is no limit. A root takes none.
 	ExtKeyUsage []x509.ExtKeyUsage
 
+	// Policies are the certificate policies that the CA's certificates can be under, as object identifiers. nil is anyPolicy
+	// for an intermediate, without which its certificates would be valid under none (RFC 5280, Section 4.2.1.4), and an
+	// empty list none. A root, which nothing is checked against, has none if it is nil.
+	Policies []string
+
 	// URLs say where to find information of the issuer.
 	URLs URLs
 }
+
+// anyPolicy is RFC 5280, Section 4.2.1.4.
+const anyPolicy = "2.5.29.32.0"
 
 // Subtrees are names with everything below them. In DNS, "example.com" covers itself and its subdomains; in Email,
 // "host.example" is every mailbox of that host, ".example.com" that of its subdomains, and "a@example.com" one mailbox; in
@@ -187,8 +195,20 @@ func (t *CATemplate) certificate(now time.Time, parent *x509.Certificate) (*x509
 	if err != nil {
 		return nil, err
 	}
+	policies := t.Policies
+	if policies == nil && parent != nil {
+		policies = []string{anyPolicy}
+	}
+	var oids []x509.OID
+	for i, text := range policies {
+		oid, err := x509.ParseOID(text)
+		if err != nil {
+			return nil, invalid("policy %d, %.80q: it takes an object identifier", i, text)
+		}
+		oids = append(oids, oid)
+	}
 	return &x509.Certificate{
-		Subject: t.Subject, NotBefore: first, NotAfter: last,
+		Subject: t.Subject, NotBefore: first, NotAfter: last, Policies: oids,
 		SignatureAlgorithm:    t.SignatureAlgorithm,
 		BasicConstraintsValid: true, IsCA: true, MaxPathLen: -1,
 		KeyUsage:                    x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,

@@ -86,8 +86,12 @@ func copyCA(from *x509.Certificate, now time.Time, parent *x509.Certificate, t C
 	if err != nil {
 		return nil, err
 	}
+	var authority []byte // crypto/x509 leaves it out where issuer and subject have the same name, as in a rotation
+	if parent != nil {
+		authority = parent.SubjectKeyId
+	}
 	return &x509.Certificate{
-		RawSubject: from.RawSubject, Subject: from.Subject, SubjectKeyId: from.SubjectKeyId,
+		AuthorityKeyId: authority, RawSubject: from.RawSubject, Subject: from.Subject, SubjectKeyId: from.SubjectKeyId,
 		NotBefore: first, NotAfter: last, SignatureAlgorithm: t.SignatureAlgorithm,
 		BasicConstraintsValid: true, IsCA: true, MaxPathLen: pathLenOf(from), MaxPathLenZero: pathLenOf(from) == 0,
 		KeyUsage: from.KeyUsage, ExtKeyUsage: from.ExtKeyUsage, UnknownExtKeyUsage: from.UnknownExtKeyUsage,

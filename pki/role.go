@@ -92,12 +92,13 @@ type Role struct {
 	LintOffReason string `json:"lint_off_reason"`
 }
 
-// NewRole returns a role with the defaults of Vault's, except for key usages, which fit the key.
+// NewRole returns a role with the defaults of Vault's, except for key usages, which fit the key, and for the policy
+// "domain validated" (2.23.140.1.2.1), which server certificates have.
 func NewRole(name string) Role {
 	return Role{
 		Name: name, IssuerRef: defaultRef, NotBeforeDuration: Duration(backdate), AllowLocalhost: true, AllowWildcardCertificates: true,
 		EnforceHostnames: true, AllowIPSANs: true, ServerFlag: true, ClientFlag: true, KeyType: "rsa", UseCSRCommonName: true, UseCSRSANs: true,
-		RequireCN: true, CNValidations: Strings{"email", "hostname"}, SerialNumberSource: "json-csr", LintProfile: LintRFC5280,
+		PolicyIdentifiers: Policies{{OID: "2.23.140.1.2.1"}}, RequireCN: true, CNValidations: Strings{"email", "hostname"}, SerialNumberSource: "json-csr", LintProfile: LintRFC5280,
 	}
 }
 
