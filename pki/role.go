@@ -15,8 +15,8 @@ import (
 // Role says which certificates may be issued under its name. Its JSON has the field names of Vault's roles; [NewRole] and
 // [DecodeRole] begin with their defaults, and the zero value, which allows no name at all, with none.
 //
-// Names are compared without regard to case. In a pattern, "*" is any number of characters of one label, that is, without
-// a dot, in domain names, and of any characters otherwise.
+// Names are compared without regard to case. In a pattern, "*" is any number of characters: of one label, that is, without
+// a dot, in domain names; of the host, where it stands in that of a URI; and of any characters otherwise.
 type Role struct {
 	Name string `json:"-"`
 

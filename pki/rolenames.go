@@ -197,6 +197,29 @@ func glob(pattern, text string) bool {
 	return strings.HasSuffix(text, parts[len(parts)-1])
 }
 
+// globURI is glob for URIs: what a "*" in the host of the pattern matches is part of a host, so that https://*.example.com/ is no
+// path of another host. A pattern that ends with "*" in its host takes any path.
+func globURI(pattern, text string) bool {
+	host, path, ok := splitHost(pattern)
+	if !ok {
+		return glob(pattern, text)
+	}
+	got, rest, ok := splitHost(text)
+	return ok && glob(host, got) && (path == "" && strings.HasSuffix(host, "*") || glob(path, rest))
+}
+
+// splitHost splits a URI behind its host; not ok says that it has none.
+func splitHost(uri string) (host, rest string, ok bool) {
+	i := strings.Index(uri, "://")
+	if i < 0 {
+		return uri, "", false
+	}
+	if j := strings.IndexAny(uri[i+3:], "/?#"); j >= 0 {
+		return uri[:i+3+j], uri[i+3+j:], true
+	}
+	return uri, "", true
+}
+
 func globAny(patterns []string, text string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return glob(p, text) })
 }
@@ -235,7 +258,7 @@ func (r *Role) checkURIName(uri *url.URL, identity map[string]string) error {
 				continue
 			}
 		}
-		if glob(allowed, text) {
+		if globURI(allowed, text) {
 			return nil
 		}
 	}
