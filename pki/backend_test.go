@@ -28,6 +28,7 @@ type km struct {
 	algs  map[string][]backend.SignatureAlgorithm // limits of a key; the usual ones if absent
 	signs atomic.Int64
 	spoil func(signature []byte) []byte // changes what is returned; nil changes nothing
+	seen  func(message []byte)          // is told what was signed before the signature is returned; nil is not
 }
 
 type kmParams string
@@ -76,6 +77,9 @@ func (m *km) Open(_ context.Context, params backend.Params) (backend.Key, error)
 			data = req.Message
 		}
 		signature, err := key.Sign(rand.Reader, data, opts)
+		if m.seen != nil {
+			m.seen(req.Message)
+		}
 		if m.spoil != nil {
 			signature = m.spoil(signature)
 		}
