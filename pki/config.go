@@ -93,7 +93,7 @@ func (a *Authority) urls(ctx context.Context, issuer *Issuer) (URLs, error) {
 	}
 	out, err := urls.expand(issuer.ID, c.Cluster)
 	if err != nil {
-		return URLs{}, fmt.Errorf("pki: issuer %q: %w", issuer.ID, cause(err))
+		return URLs{}, invalid("issuer %s: %w", issuer.ID, plain(err))
 	}
 	return out, nil
 }

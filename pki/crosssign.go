@@ -31,7 +31,7 @@ func (ca *CA) CrossSign(ctx context.Context, existing *x509.Certificate, t Cross
 		return nil, invalid("cross-sign: certificate (%s): %w", existing.Subject, err)
 	}
 	if err := checkPublicKey(existing.PublicKey); err != nil {
-		return nil, invalid("cross-sign: certificate (%s): %w", existing.Subject, cause(err))
+		return nil, invalid("cross-sign: certificate (%s): %w", existing.Subject, err)
 	}
 	if equalKeys(existing.PublicKey, ca.cert.PublicKey) {
 		return nil, invalid("cross-sign: certificate (%s): its key is that of the issuer", existing.Subject)
