@@ -11,6 +11,9 @@
 //	})
 //	issued, err := root.SignCSR(ctx, csr, pki.LeafTemplate{Validity: 90 * 24 * time.Hour})
 //
+// [OpenAuthority] is the level above: an [Authority] keeps issuers, roles, certificates and revocations in a store that
+// processes share, knows of every certificate before it is signed, and makes CRLs whose numbers only grow.
+//
 // # What is signed
 //
 // Nothing that was not checked reaches the managed key. The bytes to be signed are built and signed with a throwaway key
@@ -32,5 +35,5 @@
 // Errors begin with "pki: ". They wrap [backend.ErrInvalidParams] for a request or template that is refused,
 // [backend.ErrUnsupported] for an algorithm that a key doesn't have, [backend.ErrKeyChanged] if a key is no longer the
 // one of the CA's certificate, [backend.ErrInvalidSignature] if a request's or the key manager's signature doesn't
-// verify, and otherwise what the managed key returned. A lint refusal is a [*LintError].
+// verify, and otherwise what the managed key returned. A lint refusal is a [*LintError], that of a role a [*RoleError].
 package pki

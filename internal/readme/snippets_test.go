@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ import (
 
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
-var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling, watched, verified, lasting, many}
+var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling, watched, verified, lasting, many, issuers, roles}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
@@ -181,6 +182,63 @@ func sealing(ctx context.Context, shared store.Store, sealKey backend.Key) (stor
 	}
 	sealed, err := seal.Open(ctx, shared, key, nil)
 	return sealed, err
+}
+
+func issuers(ctx context.Context, mount *managedkey.Mount, shared store.Store) error {
+	ca, err := pki.OpenAuthority(ctx, mount, shared, nil)
+	if err != nil {
+		return err
+	}
+	_, err = ca.GenerateRoot(ctx, pki.KeyRef{Name: "root-ca"}, "root-2026", pki.CATemplate{
+		Subject:  pkix.Name{Country: []string{"SE"}, Organization: []string{"Example"}, CommonName: "Example Root"},
+		Validity: 10 * 365 * 24 * time.Hour,
+	})
+	if err != nil {
+		return err
+	}
+	request, err := ca.CreateIntermediateCSR(ctx, pki.KeyRef{Name: "issuing-ca"}, pki.CSRTemplate{
+		Subject: pkix.Name{Country: []string{"SE"}, Organization: []string{"Example"}, CommonName: "Example Issuing"},
+	})
+	if err != nil {
+		return err
+	}
+	signed, err := ca.SignIntermediate(ctx, "root-2026", request, pki.CATemplate{Validity: 365 * 24 * time.Hour, MaxPathLen: new(0)})
+	if err != nil {
+		return err
+	}
+	issuing, err := ca.SetSigned(ctx, "issuing-2026", append(signed.Chain, signed.Certificate))
+	if err != nil {
+		return err
+	}
+	return ca.SetDefaultIssuer(ctx, issuing.ID)
+}
+
+func roles(ctx context.Context, ca *pki.Authority, csr []byte) error {
+	role, err := pki.DecodeRole("web", []byte(`{"allowed_domains": "example.com", "allow_subdomains": true, "key_type": "ec", "max_ttl": "90d"}`))
+	if err != nil {
+		return err
+	}
+	if err := ca.PutRole(ctx, role); err != nil {
+		return err
+	}
+	pair, err := ca.Issue(ctx, "web", pki.IssueRequest{CommonName: "www.example.com"}) // a key and its certificate
+	if err != nil {
+		return err
+	}
+	issued, err := ca.Sign(ctx, "web", csr, pki.IssueRequest{}) // or for the key of a request
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s%s", pair.PEM(), issued.PEM())
+	serial := pki.FormatSerial(pair.Certificate.SerialNumber)
+	if _, err := ca.Revoke(ctx, serial, pki.ReasonSuperseded, time.Time{}); err != nil {
+		return err
+	}
+	crl, err := ca.CRL(ctx, "") // made now, since something was revoked
+	if err != nil {
+		return err
+	}
+	return os.WriteFile("issuing.crl", crl.DER, 0o644)
 }
 
 func authority(ctx context.Context, mount *managedkey.Mount, csr []byte) ([]byte, error) {
