@@ -86,7 +86,7 @@ func (a *Authority) crl(ctx context.Context, ref string, force bool) (*CRL, erro
 		return nil, err
 	}
 	who := signer(ca.cert)
-	for {
+	for try := 0; ; try++ {
 		var r crlRecord
 		version, err := a.readIf(ctx, "crl/"+who, &r)
 		if err != nil {
@@ -104,7 +104,7 @@ func (a *Authority) crl(ctx context.Context, ref string, force bool) (*CRL, erro
 			switch {
 			case err == nil:
 				return &CRL{DER: der, Number: done.Number, ThisUpdate: done.ThisUpdate, NextUpdate: done.NextUpdate}, nil
-			case errors.Is(err, store.ErrConflict):
+			case errors.Is(err, store.ErrConflict) && try < maxTries:
 				force = false // somebody else has begun one after we were called
 				if err := ctx.Err(); err != nil {
 					return nil, fmt.Errorf("pki: CRL: %w", err)
@@ -116,7 +116,7 @@ func (a *Authority) crl(ctx context.Context, ref string, force bool) (*CRL, erro
 			stale = err
 		}
 		der, err := a.loadCRL(ctx, who, &r)
-		if errors.Is(err, store.ErrNotFound) {
+		if errors.Is(err, store.ErrNotFound) && try < maxTries {
 			continue // the next one has replaced it meanwhile
 		}
 		if err != nil {

@@ -278,22 +278,28 @@ func TestIssuerOutOfReach(t *testing.T) {
 	}
 }
 
-// TestLongCRL: a list is longer than what the store takes in one value.
-func TestLongCRL(t *testing.T) {
-	f := newFirm(t, nil)
-	issuer := f.root(t, "p256", "root")
+// revokeMany stores revocations of certificates that never were.
+func (f *firm) revokeMany(tb testing.TB, issuer *Issuer, n int) {
+	tb.Helper()
 	who := signer(issuer.Certificate())
-	const n = 30_000
 	for i := 1; i <= n; i += store.MaxOps {
 		var ops []store.Op
 		for j := i; j < i+store.MaxOps; j++ {
 			serial := new(big.Int).SetBit(big.NewInt(int64(j)), 142, 1)
 			ops = append(ops, f.put(revokedKey(who, serial), store.Any, revokedRecord{Revocation: Revocation{noon, 1}, NotAfter: noon.Add(day)}))
 		}
-		if _, err := f.apply(t.Context(), ops...); err != nil {
-			t.Fatal(err)
+		if _, err := f.apply(tb.Context(), ops...); err != nil {
+			tb.Fatal(err)
 		}
 	}
+}
+
+// TestLongCRL: a list is longer than what the store takes in one value.
+func TestLongCRL(t *testing.T) {
+	f := newFirm(t, nil)
+	issuer := f.root(t, "p256", "root")
+	const n = 30_000
+	f.revokeMany(t, issuer, n)
 	if _, err := f.RotateCRL(t.Context(), "root"); err != nil {
 		t.Fatal(err)
 	}

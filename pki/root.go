@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/managedkey"
+	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
 // KeyRef names a managed key of the mount: by name or UUID, and in one version, or the newest if that is 0.
@@ -79,6 +81,7 @@ type Rotation struct {
 // RotateRoot makes the next root beside an old one, and certificates of both keys by each other, so that whoever trusts one
 // of them can verify what the other issued. The old root stays, and stays the default: see [Authority.SetDefaultIssuer]. An
 // empty subject is the old root's. The key must be another one: the next version of the same entry, or another entry's.
+// If a cross-certificate can't be made, what was made until then is returned beside the error.
 func (a *Authority) RotateRoot(ctx context.Context, old string, key KeyRef, name string, t CATemplate) (*Rotation, error) {
 	if err := a.freeName(ctx, name); err != nil {
 		return nil, err
@@ -209,7 +212,12 @@ func (a *Authority) SetSigned(ctx context.Context, name string, chain []*x509.Ce
 			continue
 		}
 		key, err := a.keyOf(ctx, cert)
-		if err == nil && issuesNone(cert, chain) {
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			continue
+		case err != nil:
+			return nil, err
+		case issuesNone(cert, chain):
 			return a.Import(ctx, KeyRef{key.UUID, key.Version}, name, inOrder(cert, chain))
 		}
 	}
