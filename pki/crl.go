@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"slices"
@@ -65,8 +66,8 @@ func (ca *CA) CRL(ctx context.Context, t CRLTemplate) ([]byte, error) {
 	if err := lintCRL(draft); err != nil {
 		return nil, err
 	}
-	expect, err := x509.ParseRevocationList(draft)
-	if err != nil {
+	var checked signedObject
+	if _, err := asn1.Unmarshal(draft, &checked); err != nil {
 		return nil, invalid("CRL: %w", err)
 	}
 
@@ -78,7 +79,7 @@ func (ca *CA) CRL(ctx context.Context, t CRLTemplate) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pki: CRL: %w", err)
 	}
-	if !bytes.Equal(crl.RawTBSRevocationList, expect.RawTBSRevocationList) || !bytes.Equal(crl.RawIssuer, ca.cert.RawSubject) {
+	if !bytes.Equal(crl.RawTBSRevocationList, checked.TBS.FullBytes) || !bytes.Equal(crl.RawIssuer, ca.cert.RawSubject) {
 		return nil, fmt.Errorf("pki: CRL: it is not the one that was checked: %w", backend.ErrInvalidSignature)
 	}
 	if err := crl.CheckSignatureFrom(ca.cert); err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/big"
@@ -191,14 +190,15 @@ func (a *Authority) signCRL(ctx context.Context, issuer *Issuer, ca *CA, c CRLCo
 	if r.Covers, err = a.staleVersion(ctx, who); err != nil {
 		return nil, err
 	}
-	t := CRLTemplate{Number: big.NewInt(r.Taken), Validity: c.Expiry, SignatureAlgorithm: issuer.CRLAlgorithm}
+	t := CRLTemplate{Number: big.NewInt(r.Taken), SignatureAlgorithm: issuer.CRLAlgorithm}
 	for entry, err := range a.revoked(ctx, who) {
 		if err != nil {
 			return nil, err
 		}
 		t.Revoked = append(t.Revoked, entry)
 	}
-	t.ThisUpdate = a.engine.now()
+	t.ThisUpdate = a.engine.now().UTC().Truncate(time.Second)
+	t.NextUpdate = t.ThisUpdate.Add(c.Expiry)
 	for i := range t.Revoked { // by a process whose clock is ahead
 		if at := &t.Revoked[i].RevocationTime; at.After(t.ThisUpdate) {
 			*at = t.ThisUpdate
@@ -208,11 +208,7 @@ func (a *Authority) signCRL(ctx context.Context, issuer *Issuer, ca *CA, c CRLCo
 	if err != nil {
 		return nil, err
 	}
-	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return nil, fmt.Errorf("pki: CRL: %w", err)
-	}
-	r.ThisUpdate, r.NextUpdate = list.ThisUpdate, list.NextUpdate
+	r.ThisUpdate, r.NextUpdate = t.ThisUpdate, t.NextUpdate.Truncate(time.Second)
 	return der, nil
 }
 
