@@ -52,6 +52,18 @@ func OpenAuthority(ctx context.Context, mount *managedkey.Mount, st store.Store,
 	return a, nil
 }
 
+// The store has, below pki/<id of the mount>/ and as JSON where nothing else is said:
+//
+//	config/{main,issuers,mount}         URLs, cluster and CRLs; the default issuer; when it was made and how far it is tidied
+//	issuers/<id>, issuer-names/<name>   issuers; ids by name
+//	keys/<SHA-256>                      managed keys that were used, by public key
+//	roles/<name>                        roles, as DecodeRole reads them
+//	certs/<serial>                      certificates; what finds them is in search.go
+//	revoked/<signer>/<serial>           what is in CRLs; a signer is a name and a key
+//	stale/<signer>                      empty; its version is that of the last change of revoked/<signer>/
+//	crl/<signer>                        number, lease and times of CRLs
+//	crl-data/<signer>/<number>/<part>   CRLs in DER
+
 // Engine returns the engine below, for certificates that nothing shall be kept of.
 func (a *Authority) Engine() *Engine { return a.engine }
 

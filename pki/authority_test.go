@@ -1,7 +1,9 @@
 package pki
 
 import (
+	"context"
 	"crypto/x509/pkix"
+	"errors"
 	"testing"
 	"time"
 
@@ -143,5 +145,43 @@ func TestConfig(t *testing.T) {
 	}
 	if list := f.list(t, "root"); list.NextUpdate.Sub(list.ThisUpdate) != 24*time.Hour {
 		t.Errorf("a CRL for %v", list.NextUpdate.Sub(list.ThisUpdate))
+	}
+}
+
+// TestRun: CRLs are made without anybody asking for them, and what goes wrong with one is told.
+func TestRun(t *testing.T) {
+	f := newFirm(t, nil)
+	f.root(t, "p256", "lost")
+	issuer := f.root(t, "p384", "kept")
+	if err := f.house.registry.Revoke(t.Context(), f.mount, "p256"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told := make(chan error, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- f.Run(ctx, time.Millisecond, func(err error) {
+			select {
+			case told <- err:
+			default:
+			}
+		})
+	}()
+	if err := <-told; !errors.Is(err, backend.ErrNotPermitted) {
+		t.Errorf("told %v", err)
+	}
+	var r crlRecord
+	for deadline := time.Now().Add(10 * time.Second); r.Number == 0 && time.Now().Before(deadline); {
+		if _, err := f.readIf(t.Context(), "crl/"+signer(issuer.Certificate()), &r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.Number != 1 {
+		t.Errorf("CRL number %d", r.Number)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Run ended with %v", err)
 	}
 }
