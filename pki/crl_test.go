@@ -3,6 +3,7 @@ package pki
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
 	"math/big"
 	"testing"
 	"time"
@@ -112,4 +113,18 @@ func TestCRLRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// parseTBSList returns the CRL whose content is tbs, with an empty signature; nil if it is a certificate's.
+func parseTBSList(tbs []byte) *x509.RevocationList {
+	ed25519 := asn1.RawValue{FullBytes: []byte{0x30, 5, 6, 3, 0x2b, 0x65, 0x70}}
+	der, err := asn1.Marshal(signedObject{asn1.RawValue{FullBytes: tbs}, ed25519, asn1.BitString{Bytes: make([]byte, 64), BitLength: 512}})
+	if err != nil {
+		return nil
+	}
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil
+	}
+	return list
 }

@@ -4,8 +4,6 @@ package pki
 
 import (
 	"bufio"
-	"crypto/x509"
-	"encoding/asn1"
 	"encoding/base64"
 	"fmt"
 	"os"
@@ -162,18 +160,4 @@ func checkKilled(t *testing.T, path string, signed [][]byte, returned []string) 
 		t.Errorf("only %d certificates were returned, and %d signed", len(returned), certificates)
 	}
 	t.Logf("%d certificates signed, %d returned, %d in the store of which %d pending, CRLs of %d issuers", certificates, len(returned), len(known), pending, len(last))
-}
-
-// parseTBSList returns the CRL whose content is tbs, with an empty signature; nil if it is a certificate's.
-func parseTBSList(tbs []byte) *x509.RevocationList {
-	ed25519 := asn1.RawValue{FullBytes: []byte{0x30, 5, 6, 3, 0x2b, 0x65, 0x70}}
-	der, err := asn1.Marshal(signedObject{asn1.RawValue{FullBytes: tbs}, ed25519, asn1.BitString{Bytes: make([]byte, 64), BitLength: 512}})
-	if err != nil {
-		return nil
-	}
-	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return nil
-	}
-	return list
 }
