@@ -86,8 +86,8 @@ func ParseSerial(text string) (*big.Int, error) {
 
 func certKey(serial *big.Int) string { return fmt.Sprintf("certs/%040x", serial) }
 
-// keeping returns terms on which certificates are stored before and after they are signed. finish, if not nil, adds what is
-// stored together with the signed certificate.
+// keeping returns terms on which certificates are stored before and after they are signed, unless noStore says otherwise. Of r,
+// Issuer and Role are used.
 func (a *Authority) keeping(r certRecord, profile LintProfile, noStore bool) *terms {
 	how := &terms{profile: profile}
 	if !noStore {

@@ -156,19 +156,18 @@ type BatchResult struct {
 	Err    error
 }
 
-// Limits of batches.
-const (
-	MaxBatch      = 10_000
-	batchAtOnce   = 8 // certificates that are being made at the same time
-	batchTooLarge = "batch: got %d items; it takes 1 to %d"
-)
+// MaxBatch is the most certificates in a batch.
+const MaxBatch = 10_000
+
+// batchAtOnce is how many certificates of a batch are being made at the same time.
+const batchAtOnce = 8
 
 // IssueBatch issues many certificates, several at once, each as Issue or Sign does. The results are in the order of the items,
 // and one that is refused keeps none of the others from being issued. The error says that the batch as a whole is refused;
 // when ctx ends, what is not begun has its error.
 func (a *Authority) IssueBatch(ctx context.Context, role string, items []BatchItem) ([]BatchResult, error) {
 	if len(items) == 0 || len(items) > MaxBatch {
-		return nil, invalid(batchTooLarge, len(items), MaxBatch)
+		return nil, invalid("batch: got %d items; it takes 1 to %d", len(items), MaxBatch)
 	}
 	if _, err := a.Role(ctx, role); err != nil {
 		return nil, err

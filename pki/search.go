@@ -89,14 +89,15 @@ type Query struct {
 // CertificatePage is a part of a search.
 type CertificatePage struct {
 	Certificates []*Certificate
-	Next         string // for Query.After; empty if nothing is left
+	Next         string // for Query.After; empty if nothing is left. The last page may be empty
 }
 
 // maxLimit bounds the pages of Search.
 const maxLimit = store.MaxPage
 
 // Search returns the certificates that fit a query, a page at a time. Those that are issued or removed meanwhile may or may
-// not be among them. Without a query it returns all of them by serial number.
+// not be among them, and one that has several names below a domain may come once on each of several pages. Without a query it
+// returns all of them by serial number.
 func (a *Authority) Search(ctx context.Context, q Query) (CertificatePage, error) {
 	var page CertificatePage
 	if q.Limit < 0 || q.Limit > maxLimit {
