@@ -264,7 +264,7 @@ func (e *entry) adopt(st *state, result found) (*state, error) {
 // it is the same one, and are stopped by another binding if not.
 func (e *entry) bind(next, old *state, result found) {
 	next.key, next.pin = result.key, result.bound.pin
-	if old.bound != nil && old.pin != nil && next.pin != nil && *old.pin == *next.pin {
+	if old.bound != nil && old.pin != nil && next.pin != nil && *old.pin == *next.pin || e.reconnected(old, next) {
 		next.bound = old.bound
 		return
 	}

@@ -159,6 +159,14 @@ func (r *Registry) renewed(b backend.Backend) backend.Backend {
 	return b
 }
 
+// reconnected reports whether next is an open symmetric key of old after its connection was given another backend: there is no
+// public key to compare, but the place is the same, and the key manager calls the key the same.
+func (e *entry) reconnected(old, next *state) bool {
+	return e.kept != nil && old.key != nil && old.pin == nil && next.pin == nil && old.key.ID() == next.key.ID() &&
+		!sameBackend(old.backend, next.backend) && sameBackend(e.space.registry.renewed(old.backend), next.backend) &&
+		reflect.DeepEqual(old.params, next.params)
+}
+
 // moved reports whether an operation that failed is to be done again: its client was closed, and the entry is with another one
 // since. A client that was closed has done nothing.
 func (k *Key) moved(key backend.Key, err error) bool {
@@ -253,8 +261,6 @@ func (s *swap) commit(e *entry, now *state, params backend.Params, t reopened) {
 	next.version++
 	switch {
 	case now.key == nil:
-	case now.pin == nil && t.found.bound.pin == nil && now.key.ID() == t.found.key.ID():
-		next.key = t.found.key
 	default:
 		e.bind(&next, now, t.found)
 	}

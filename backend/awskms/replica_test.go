@@ -52,14 +52,14 @@ func TestReplicas(t *testing.T) {
 	require.NoError(t, err)
 	_, err = signOnce(t.Context(), signer)
 	require.NoError(t, err)
+	single := add(t, srv, fakeaws.Key{Spec: "HMAC_256"})
+	_, err = b.clients()[0].client.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: &single, ReplicaRegion: aws.String(elsewhere)})
+	assert.ErrorContains(t, err, "UnsupportedOperationException")
+
 	near.Close()
 	_, err = signOnce(t.Context(), signer)
 	assert.NoError(t, err)
 	out, err := aead.Open(t.Context(), sealed, []byte("data"))
 	require.NoError(t, err)
 	assert.Equal(t, "plaintext", string(out))
-
-	single := add(t, srv, fakeaws.Key{Spec: "HMAC_256"})
-	_, err = b.clients()[0].client.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: &single, ReplicaRegion: aws.String(elsewhere)})
-	assert.ErrorContains(t, err, "UnsupportedOperationException")
 }

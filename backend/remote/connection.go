@@ -157,6 +157,9 @@ func (c *Connection) explain(ctx context.Context, call Call, attempts int, last 
 	if attempts > 1 {
 		begin = fmt.Sprintf("%s (%d attempts)", begin, attempts)
 	}
+	if last != nil {
+		overdue(ctx)
+	}
 	switch {
 	case ctx.Err() != nil:
 		ended := endOf(ctx)
@@ -177,6 +180,16 @@ func (c *Connection) explain(ctx context.Context, call Call, attempts int, last 
 		return fmt.Errorf("%s: %w", begin, last.Err)
 	}
 	return fmt.Errorf("%s: %w: %w", begin, backend.ErrUnavailable, err)
+}
+
+// overdue waits for a context whose deadline has passed to say so: a service, or gRPC for it, can be faster than the timer here.
+func overdue(ctx context.Context) {
+	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && time.Until(deadline) <= 0 {
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond): // it is no context of the standard library
+		}
+	}
 }
 
 // endOf says why ctx ended.
