@@ -198,6 +198,7 @@ func (l *loader) mount(b *block) {
 	if path == "" {
 		l.add(b.pos, "%s has no path", b.describe())
 	}
+	l.mountInfo(b, m)
 	seen := make(map[string]bool)
 	for _, name := range m.Allowed {
 		l.name(argPos(b, "allowed_managed_keys"), "allowed_managed_keys", name)
@@ -208,6 +209,22 @@ func (l *loader) mount(b *block) {
 	}
 	l.once(l.mounts, "mount", m.String(), b.pos)
 	l.cfg.Mounts = append(l.cfg.Mounts, m)
+}
+
+// mountInfo checks what a mount says about itself.
+func (l *loader) mountInfo(b *block, m *Mount) {
+	if n := len(m.Description); n > managedkey.MaxMountDescription {
+		l.add(argPos(b, "description"), "description has %d bytes; it takes at most %d", n, managedkey.MaxMountDescription)
+	}
+	if n := len(m.Options); n > managedkey.MaxMountOptions {
+		l.add(argPos(b, "options"), "options has %d members; it takes at most %d", n, managedkey.MaxMountOptions)
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Options)) {
+		l.name(argPos(b, "options"), "options", name)
+		if n := len(m.Options[name]); n > managedkey.MaxMountOption {
+			l.add(argPos(b, "options"), "option %.140q has %d bytes; it takes at most %d", name, n, managedkey.MaxMountOption)
+		}
+	}
 }
 
 // String returns the namespace and the path of the mount; the colon is in neither.

@@ -2,12 +2,10 @@ package config
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/managedkey"
 	"github.com/managedkeys/managedkeys/namespace"
 )
@@ -23,6 +21,7 @@ const (
 	Rotate  Action = "rotate"  // give one its next version, which is there already
 	Delete  Action = "delete"  // remove an entry
 	Mounted Action = "mount"   // make a mount
+	Tune    Action = "tune"    // change what one says about itself
 	Unmount Action = "unmount" // remove one
 	Grant   Action = "grant"   // let a mount use a key
 	Revoke  Action = "revoke"  // take that back
@@ -41,7 +40,7 @@ type Change struct {
 
 // phase returns when the change is made: those of a phase are made together, and after those of all phases before it.
 func (c *Change) phase() int {
-	return slices.Index([]Action{Create, Mounted, Grant, Revoke, Unmount, Delete}, c.kind())
+	return slices.Index([]Action{Create, Mounted, Tune, Grant, Revoke, Unmount, Delete}, c.kind())
 }
 
 // kind is Create for all that changes entries.
@@ -118,8 +117,8 @@ type planner struct {
 // that it spoke of before. Where a file leaves out public_key_sha256 or a min_ version, that of the entry stays; everything else
 // that is left out has its default.
 //
-// The error is an *[Error], with the places of what can't be had: an entry of another type, a mount that allows a key that there
-// isn't.
+// The error is an *[Error], with the places of what can't be had: an entry or a mount of another type, a mount that allows a key that
+// there isn't.
 func (c *Config) Plan(ctx context.Context, reg *managedkey.Registry) (*Plan, error) {
 	p := &planner{cfg: c, reg: reg, names: make(map[namespace.Path][]string)}
 	for _, k := range c.Keys {
@@ -144,53 +143,6 @@ func (c *Config) Plan(ctx context.Context, reg *managedkey.Registry) (*Plan, err
 }
 
 func (p *planner) change(c Change) { p.changes = append(p.changes, c) }
-
-// mount plans what has to change of a mount.
-func (p *planner) mount(m *Mount) {
-	for _, name := range m.Allowed {
-		if all := p.entries(m.Namespace); !slices.Contains(all, name) {
-			p.add(m.Pos, "mount %q allows %.140q, which is no key of the namespace; %s", m, name, takes(name, all))
-			return
-		}
-	}
-	at, err := p.reg.OpenMount(m.Namespace, m.Path)
-	if errors.Is(err, backend.ErrKeyNotFound) {
-		c := Change{Action: Mounted, Ref: namespace.Ref{Namespace: m.Namespace}, Mount: m.Path, Pos: m.Pos, Fields: []string{"type: " + m.Type}}
-		if len(m.Allowed) > 0 {
-			c.Fields = append(c.Fields, "allowed_managed_keys: "+strings.Join(m.Allowed, ", "))
-		}
-		c.run = func(ctx context.Context) error {
-			_, err := p.reg.Mount(ctx, m.Namespace, m.Path, m.Allowed...)
-			return err
-		}
-		p.change(c)
-		return
-	}
-	if err != nil {
-		p.fail(m.Pos, err)
-		return
-	}
-	if m.Allowed == nil {
-		return
-	}
-	now := at.Allowed()
-	for _, name := range m.Allowed {
-		if _, has := slices.BinarySearch(now, name); !has {
-			p.grant(Grant, at, name, m.Pos, p.reg.Grant)
-		}
-	}
-	wanted := slices.Sorted(slices.Values(m.Allowed))
-	for _, name := range now {
-		if _, want := slices.BinarySearch(wanted, name); !want {
-			p.grant(Revoke, at, name, m.Pos, p.reg.Revoke)
-		}
-	}
-}
-
-func (p *planner) grant(a Action, m *managedkey.Mount, name string, pos Pos, do func(context.Context, *managedkey.Mount, string) error) {
-	ref := namespace.Ref{Namespace: m.Namespace(), Name: name}
-	p.change(Change{Action: a, Ref: ref, Mount: m.Path(), Pos: pos, run: func(ctx context.Context) error { return do(ctx, m, name) }})
-}
 
 // entries returns the names of the entries of a namespace, those that the files will make among them, sorted.
 func (p *planner) entries(ns namespace.Path) []string {
