@@ -134,7 +134,7 @@ type Audit struct {
 	Pos  Pos    `config:"-"`
 
 	Path    string         `config:"path"`     // of the file
-	HMACKey backend.Secret `config:"hmac_key"` // with which inputs are hashed; a random one of the process if empty
+	HMACKey backend.Secret `config:"hmac_key"` // the audit key; of a "slog", a random one of the process if empty
 	AuditRotation
 	FailClosed bool   `config:"fail_closed"` // refuse operations that can't be recorded
 	Level      string `config:"level"`       // of slog: "debug", "info" (default), "warn" or "error"

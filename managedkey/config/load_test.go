@@ -20,7 +20,7 @@ func server(t testing.TB) (text, folder string) {
 	data, err := os.ReadFile("testdata/server.hcl")
 	require.NoError(t, err)
 	text = strings.NewReplacer("/run/secrets", folder, "/var/lib/managedkeys", folder, "/var/log/managedkeys", folder).Replace(string(data))
-	for _, name := range []string{"kms", "seal", "ci-token"} {
+	for _, name := range []string{"kms", "seal", "ci-token", "audit"} {
 		write(t, filepath.Join(folder, name), 0o600, "hunter2\n")
 	}
 	t.Setenv("KMS_ACCESS_KEY", "AKIAEXAMPLE")
@@ -50,7 +50,7 @@ func TestReadme(t *testing.T) {
 	assert.Equal(t, folder+"/audit.log", cfg.Audit[0].Path)
 	assert.True(t, cfg.Telemetry.Metrics)
 	assert.Equal(t, "/etc/managedkeys/clients.pem", cfg.Listeners[0].TLSClientCAFile)
-	assert.Equal(t, config.Pos{File: path, Line: 43, Column: 1}, cfg.Listeners[0].Pos)
+	assert.Equal(t, config.Pos{File: path, Line: 47, Column: 1}, cfg.Listeners[0].Pos)
 	require.Len(t, cfg.Policies, 1)
 	assert.Equal(t, []string{"create", "delete", "list", "read", "update"}, cfg.Policies[0].Rules[0].Capabilities)
 	assert.Equal(t, "sys/mounts/*", cfg.Policies[0].Rules[1].Pattern)

@@ -22,6 +22,9 @@ import (
 type Options struct {
 	// Logger is told what goes wrong in the background; nil means slog.Default().
 	Logger *slog.Logger
+
+	// Observer sees what is done with the registry, and may refuse it, as managedkey.Options has it; nil means that nobody does.
+	Observer managedkey.Observer
 }
 
 // System is what a configuration describes, running: connections, a store, and a registry on both. Its methods are safe for
@@ -61,7 +64,7 @@ func (c *Config) Open(ctx context.Context, opts *Options) (*System, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	if err := s.open(ctx); err != nil {
+	if err := s.open(ctx, opts.Observer); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -69,7 +72,7 @@ func (c *Config) Open(ctx context.Context, opts *Options) (*System, error) {
 
 func failAt(pos Pos, err error) error { return &Error{[]Problem{{pos, err}}} }
 
-func (s *System) open(ctx context.Context) error {
+func (s *System) open(ctx context.Context, observer managedkey.Observer) error {
 	c := s.cfg
 	if c.builders == nil {
 		return failAt(Pos{}, fmt.Errorf("the configuration was loaded without builders: %w", backend.ErrUnsupported))
@@ -91,7 +94,7 @@ func (s *System) open(ctx context.Context) error {
 		s.order = append(s.order, conn.Name)
 		conns = append(conns, managedkey.Connection{Name: conn.Name, Backend: l.backend, Namespaces: conn.Namespaces})
 	}
-	s.registry, err = managedkey.Open(ctx, s.store, conns, &managedkey.Options{Logger: s.log})
+	s.registry, err = managedkey.Open(ctx, s.store, conns, &managedkey.Options{Logger: s.log, Observer: observer})
 	if err != nil {
 		pos := Pos{}
 		if c.Store != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/backend/software"
+	"github.com/managedkeys/managedkeys/managedkey"
 	"github.com/managedkeys/managedkeys/managedkey/config"
 	"github.com/managedkeys/managedkeys/managedkey/config/all"
 	"github.com/managedkeys/managedkeys/managedkey/store"
@@ -148,4 +150,33 @@ connection "software" "c" {}
 	assert.Equal(t, opened, closed)
 	_, err = (&config.Config{}).Open(bg, nil)
 	assert.ErrorIs(t, err, backend.ErrUnsupported)
+}
+
+// names are the operations that an observer saw.
+type names struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (n *names) Begin(ctx context.Context, _ *managedkey.Operation) (context.Context, error) {
+	return ctx, nil
+}
+
+func (n *names) End(_ context.Context, op *managedkey.Operation) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.all = append(n.all, op.Name)
+	return nil
+}
+
+// TestOpenObserved: an observer sees what is applied, the first change among it.
+func TestOpenObserved(t *testing.T) {
+	cfg := parse(t, soft+ca+`mount "pki" "team-a/pki" {}`, "")
+	seen := new(names)
+	sys, err := cfg.Open(bg, &config.Options{Observer: seen})
+	require.NoError(t, err)
+	defer sys.Close()
+	apply(t, sys, cfg)
+	assert.Contains(t, seen.all, "create")
+	assert.Equal(t, "mount", seen.all[len(seen.all)-1])
 }

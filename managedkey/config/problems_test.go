@@ -60,6 +60,7 @@ func TestProblems(t *testing.T) {
 		"pattern":            {"policy \"p\" {\n path \"a*b\" { capabilities = [\"read\"] }\n}", `test.hcl:2:2: pattern "a*b" has "*" inside`},
 		"token":              {"auth \"token\" \"ci\" { policies = [\"p\"] }\npolicy \"p\" {}", `takes one of token and token_sha256`},
 		"everyone":           {"auth \"cert\" \"w\" { policies = [\"p\"] }\npolicy \"p\" {}", `lets everyone in`},
+		"audit without key":  {`audit "file" { path = "/x" }`, `test.hcl:1:1: audit "file" has no argument "hmac_key", which is required`},
 		"audit":              {`audit "file" {}`, `test.hcl:1:1: audit "file" has no argument "path"`},
 		"fsync":              {"audit \"file\" {\n path = \"/x\"\n fsync = \"alwys\"\n}", `test.hcl:3:2: fsync is "alwys"; did you mean "always"?`},
 		"template":           {`audit "file" { path = "${home}/x" }`, `test.hcl:1:24: strings are taken as they are`},

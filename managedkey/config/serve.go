@@ -185,6 +185,8 @@ func (l *loader) audit(b *block) {
 	switch {
 	case in.Type == "file" && in.Path == "":
 		l.add(b.pos, "%s has no argument \"path\", which is required", b.describe())
+	case in.Type == "file" && in.HMACKey == "":
+		l.add(b.pos, "%s has no argument \"hmac_key\", which is required: only with its key can a file be continued and verified", b.describe())
 	case in.Type == "file" && in.Level != "":
 		l.add(argPos(b, "level"), "argument \"level\" is for an audit \"slog\"")
 	case in.Type == "slog" && (in.Path != "" || in.AuditRotation != AuditRotation{}):

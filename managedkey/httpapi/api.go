@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -32,6 +33,11 @@ type Options struct {
 	// Ready says why the server is not ready to serve, for sys/health and sys/seal-status, which then say that it is sealed; nil means
 	// that it always is. It is to return within a second or so.
 	Ready func(context.Context) error
+
+	// Metrics answers GET sys/metrics, of the root namespace only; nil means that there is no such path. It takes the capability read,
+	// or nothing if MetricsPublic is set.
+	Metrics       http.Handler
+	MetricsPublic bool
 
 	Version string       // for sys/health and sys/seal-status; "managedkeys" if it is empty
 	Logger  *slog.Logger // for requests that failed on this side; nil means slog.Default()

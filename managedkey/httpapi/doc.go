@@ -21,6 +21,7 @@
 //	LIST                    sys/namespaces                           the namespaces directly below
 //	POST, GET, DELETE       sys/namespaces/:path                     a namespace
 //	GET                     sys/health, sys/seal-status, sys/leader, sys/init     for everybody
+//	GET                     sys/metrics                              what Options.Metrics writes; of the root namespace
 //	POST                    sys/capabilities-self                    what the caller may do with paths
 //	GET                     sys/internal/ui/mounts[/:path]           what the caller may see of the mounts
 //	GET, POST               auth/token/lookup-self                   who the caller is

@@ -125,7 +125,7 @@ func (c *call) serve(w http.ResponseWriter) error {
 	c.place, there = a.locate(c.asked, path)
 	var to *route
 	if there && c.mount == nil {
-		to = systemRoute(strings.Split(c.path, "/"))
+		to = c.systemRoute(strings.Split(c.path, "/"))
 	}
 	if to != nil && to.public {
 		return c.run(w, to)
@@ -294,6 +294,10 @@ func (c *call) run(w http.ResponseWriter, to *route) error {
 	data, err := do[c.method](c)
 	if err != nil {
 		return err
+	}
+	if handler, ok := data.(http.Handler); ok {
+		handler.ServeHTTP(w, c.r)
+		return nil
 	}
 	if bare, ok := data.(bare); ok {
 		writeJSON(w, bare.status, bare.body)

@@ -14,7 +14,7 @@ import (
 )
 
 // systemRoute returns what a path of the system can do, given in segments; nil if there is no such path.
-func systemRoute(path []string) *route {
+func (c *call) systemRoute(path []string) *route {
 	n := len(path)
 	if path[0] == "auth" {
 		if slices.Equal(path[1:], []string{"token", "lookup-self"}) {
@@ -41,6 +41,11 @@ func systemRoute(path []string) *route {
 	case "init":
 		if n == 2 {
 			return &route{public: true, read: initialised}
+		}
+	case "metrics":
+		// They are about all namespaces, and so are there in the root alone.
+		if n == 2 && c.ns == namespace.Root && c.api.opts.Metrics != nil {
+			return &route{public: c.api.opts.MetricsPublic, read: metrics}
 		}
 	case "capabilities-self":
 		if n == 2 {
@@ -83,6 +88,9 @@ func (c *call) tail(n int) string {
 	}
 	return rest
 }
+
+// metrics has what the program collects answer.
+func metrics(c *call) (any, error) { return c.api.opts.Metrics, nil }
 
 // ready reports whether the server can serve.
 func (c *call) ready() bool {

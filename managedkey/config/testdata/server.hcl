@@ -36,7 +36,11 @@ store "bolt" { path = "/var/lib/managedkeys/store" }
 
 seal "passphrase" { passphrase = "file:/run/secrets/seal" }
 
-audit "file" { path = "/var/log/managedkeys/audit.log" }
+audit "file" {
+  path        = "/var/log/managedkeys/audit.log"
+  hmac_key    = "file:/run/secrets/audit" # at least 32 bytes, as of: head -c 32 /dev/urandom | base64
+  fail_closed = true
+}
 
 telemetry { metrics = true }
 
