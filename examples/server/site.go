@@ -2,117 +2,94 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"strings"
-
-	"github.com/managedkeys/managedkeys/backend"
-	"github.com/managedkeys/managedkeys/backend/pkcs11"
-	"github.com/managedkeys/managedkeys/backend/software"
-	"github.com/managedkeys/managedkeys/managedkey"
-	"github.com/managedkeys/managedkeys/managedkey/httpapi"
-	"github.com/managedkeys/managedkeys/managedkey/store"
-	"github.com/managedkeys/managedkeys/managedkey/store/memory"
+	"net/http"
+	"os"
+	"slices"
 )
 
-// site is everything that a server needs. It is made from flags by dev; what else makes one, such as a configuration file, takes its
-// place in run.
+// site is a server that is ready to serve. It is made by dev or by configured.
 type site struct {
-	keys    *managedkey.Registry
-	options *httpapi.Options
-	listen  string
-	tls     *tls.Config          // nil for a server without TLS
-	ready   func(address string) // is called once the server listens
+	endpoints []*endpoint
+	ready     func()                // is called once the endpoints serve
+	hangups   <-chan os.Signal      // each is a wish that reload is called; nil for none
+	reload    func(context.Context) // tells of errors by itself
 
-	store    store.Store
-	backends []backend.Backend
+	closers []func() error
 }
+
+// endpoint is a listener and what serves it.
+type endpoint struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// later has something closed at the end, before all that was opened before.
+func (s *site) later(end func() error) { s.closers = append(s.closers, end) }
 
 // close ends everything in the order in which it depends on each other.
 func (s *site) close() error {
 	var all []error
-	if s.keys != nil {
-		all = append(all, s.keys.Close())
+	for _, end := range slices.Backward(s.closers) {
+		all = append(all, end())
 	}
-	if s.store != nil {
-		all = append(all, s.store.Close())
-	}
-	for _, b := range s.backends {
-		all = append(all, b.Close())
-	}
+	s.closers = nil
 	return errors.Join(all...)
 }
 
-// engines are the types that mounts may have. Those without an engine can be mounted, and their paths answer 404.
-var engines = map[string]httpapi.Engine{"pki": nil, "transit": nil}
+// closeListener closes a listener that a server may have closed already.
+func closeListener(l net.Listener) { _ = l.Close() }
 
-// dev returns a site to try things with: all is in memory, and a root token may do everything.
-func dev(ctx context.Context, f flags, out io.Writer) (_ *site, err error) {
-	s := &site{listen: f.listen, store: memory.New(nil)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close())
-		}
-	}()
-	soft := software.New(nil)
-	s.backends = append(s.backends, soft)
-	conns := []managedkey.Connection{{Backend: soft}}
-	for _, m := range f.pkcs11 {
-		hsm, err := pkcs11.New(pkcs11.Library{Name: m.name, Path: m.path})
-		if err != nil {
-			return nil, err
-		}
-		s.backends = append(s.backends, hsm)
-		conns = append(conns, managedkey.Connection{Name: m.name, Backend: hsm})
+func (e *endpoint) serve() error {
+	if e.server.TLSConfig != nil {
+		return e.server.ServeTLS(e.listener, "", "")
 	}
-	if s.keys, err = managedkey.Open(ctx, s.store, conns, nil); err != nil {
-		return nil, err
-	}
-	token, hash := f.token, httpapi.HashToken(f.token)
-	if token == "" {
-		token, hash = httpapi.NewToken()
-	}
-	tokens, err := httpapi.NewTokens(httpapi.Token{SHA256: hash, Accessor: "root", Name: "root", Policies: []string{httpapi.RootPolicy}})
-	if err != nil {
-		return nil, err
-	}
-	policies, err := httpapi.NewPolicies()
-	if err != nil {
-		return nil, err
-	}
-	s.options = &httpapi.Options{
-		Authenticator: tokens, Authorizer: policies, Engines: engines, EchoToken: true,
-		Limits: httpapi.Limits{ClientRate: f.rate},
-	}
-	s.ready = func(address string) {
-		if host, _, err := net.SplitHostPort(address); err == nil && !net.ParseIP(host).IsLoopback() {
-			fmt.Fprintln(out, "Whoever can reach this address can read the root token on its way: -dev is for this machine alone.")
-		}
-		fmt.Fprintf(out, "Listening on http://%s\n", address)
-		if f.token == "" {
-			fmt.Fprintf(out, "Root token: %s\n", token)
-		}
-	}
-	return s, nil
+	return e.server.Serve(e.listener)
 }
 
-// module is a PKCS#11 module and the name of its library.
-type module struct{ name, path string }
-
-// modules is a flag that may be given several times.
-type modules []module
-
-func (m *modules) String() string { return fmt.Sprint(*m) }
-
-// Set implements flag.Value.
-func (m *modules) Set(text string) error {
-	name, path, ok := strings.Cut(text, "=")
-	if !ok || name == "" || path == "" {
-		return errors.New("it takes NAME=MODULE, such as hsm1=/usr/lib/softhsm/libsofthsm2.so")
+// serve serves until ctx ends or a listener fails, and then until the requests that are under way are done.
+func (s *site) serve(ctx context.Context, out io.Writer) (err error) {
+	served := make(chan error, len(s.endpoints))
+	for _, e := range s.endpoints {
+		go func() { served <- e.serve() }()
 	}
-	*m = append(*m, module{name, path})
-	return nil
+	s.ready()
+	left := len(s.endpoints)
+	for waiting := true; waiting; {
+		select {
+		case err = <-served:
+			left--
+			waiting = false
+		case <-s.hangups:
+			s.reload(ctx)
+		case <-ctx.Done():
+			waiting = false
+		}
+	}
+	fmt.Fprintln(out, "Finishing the requests that are under way …")
+	// The context of the program has ended; what is under way has time of its own.
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	down := make(chan error, len(s.endpoints))
+	for _, e := range s.endpoints {
+		go func() {
+			err := e.server.Shutdown(ending)
+			if err != nil {
+				err = errors.Join(err, e.server.Close())
+			}
+			down <- err
+		}()
+	}
+	for range s.endpoints {
+		err = errors.Join(err, <-down)
+	}
+	for range left {
+		if late := <-served; !errors.Is(late, http.ErrServerClosed) {
+			err = errors.Join(err, late)
+		}
+	}
+	return err
 }
