@@ -55,14 +55,14 @@ func (all certificates) Authenticate(r *http.Request) (*httpapi.Identity, error)
 	}
 	own := r.Context().Value(enteredKey{}).(entered).port.roots
 	for _, chain := range r.TLS.VerifiedChains {
-		leaf, root := chain[0], string(chain[len(chain)-1].Raw)
+		leaf, root := chain[0], chain[len(chain)-1]
 		for i := range all {
 			c := &all[i]
 			from := c.roots
 			if from == nil {
 				from = own
 			}
-			if from[root] && c.fits(leaf) {
+			if from[string(root.Raw)] && c.fits(leaf) {
 				id := c.id
 				id.Created, id.Expires = leaf.NotBefore, leaf.NotAfter
 				return &id, nil
