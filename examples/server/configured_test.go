@@ -98,7 +98,7 @@ func TestSockets(t *testing.T) {
 		g.hangup("not reloaded")
 		assert.Equal(t, 204, g.put("api", "new"), name)
 	}
-	assert.Equal(t, 3, g.count("takes a restart\""), "%q", g.lines)
+	assert.Equal(t, 3, g.count("takes a restart\""), "%q", g.output())
 	require.NoError(t, g.end())
 }
 

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -112,18 +113,23 @@ func (g *rig) start() {
 	}
 	g.Cleanup(func() { g.end() })
 	g.wait("Listening on", 1)
-	for _, line := range g.lines {
+	for _, line := range g.output() {
 		if _, rest, ok := strings.Cut(line, "Listening on https://"); ok {
 			g.address = rest
 		}
 	}
 }
 
-// count returns how many lines of the output have the text.
-func (g *rig) count(text string) (n int) {
+// output returns the lines that the server has written so far.
+func (g *rig) output() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, line := range g.lines {
+	return slices.Clone(g.lines)
+}
+
+// count returns how many lines of the output have the text.
+func (g *rig) count(text string) (n int) {
+	for _, line := range g.output() {
 		if strings.Contains(line, text) {
 			n++
 		}
@@ -134,7 +140,11 @@ func (g *rig) count(text string) (n int) {
 // wait waits until so many lines of the output have the text.
 func (g *rig) wait(text string, n int) {
 	g.Helper()
-	require.Eventually(g, func() bool { return g.count(text) >= n }, 30*time.Second, time.Millisecond, "%q: %q", text, g.lines)
+	for end := time.Now().Add(30 * time.Second); g.count(text) < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			g.Fatalf("%q has not come %d times: %q", text, n, g.output())
+		}
+	}
 }
 
 // hangup has the server read its file again, and waits until it says so.

@@ -83,7 +83,7 @@ func TestStorm(t *testing.T) {
 	g := newRig(t)
 	g.write("server.hcl", g.configuration(0))
 	g.start()
-	assert.Equal(t, 1, g.count("+ create ca"), "%q", g.lines)
+	assert.Equal(t, 1, g.count("+ create ca"), "%q", g.output())
 
 	web := g.issue("web", 1000)
 	var stop atomic.Bool
