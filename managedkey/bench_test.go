@@ -74,6 +74,9 @@ const inUse = 1000
 // grant and the mount's handle add.
 func BenchmarkLookup(b *testing.B) {
 	for _, size := range sizes {
+		if testing.Short() && size.entries > 10_000 {
+			continue
+		}
 		r, refs, perEntry := fill(b, size.entries, size.namespaces)
 		ctx := b.Context()
 		before := heap()
@@ -172,6 +175,9 @@ func mountAll(b *testing.B, r *Registry, refs []namespace.Ref) ([]*Mount, float6
 // BenchmarkList lists one namespace of 100 entries, in registries of both sizes.
 func BenchmarkList(b *testing.B) {
 	for _, size := range sizes {
+		if testing.Short() && size.entries > 10_000 {
+			continue
+		}
 		r, refs, _ := fill(b, size.entries, size.namespaces)
 		b.Run(fmt.Sprintf("entries=%d", size.entries), func(b *testing.B) {
 			b.ReportAllocs()

@@ -42,7 +42,10 @@ func TestLarge(t *testing.T) {
 
 // BenchmarkStart is the start of a program with 10,000 keys, and the steps of which it is made.
 func BenchmarkStart(b *testing.B) {
-	const n = 10_000
+	n := 10_000
+	if testing.Short() {
+		n = 100
+	}
 	text := large(n, "")
 	cfg, err := config.Parse("large.hcl", text, builders)
 	require.NoError(b, err)
