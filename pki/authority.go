@@ -94,13 +94,16 @@ func (a *Authority) readIf(ctx context.Context, key string, out any) (uint64, er
 	return version, err
 }
 
-// put returns the op that writes value as JSON.
+// put returns the op that writes value as JSON. What has no JSON form, as a time after the year 9999, makes the transaction fail.
 func (a *Authority) put(key string, expect store.Expect, value any) store.Op {
+	op := store.Op{Kind: store.Put, Key: a.prefix + key, Expect: expect}
 	data, err := json.Marshal(value)
 	if err != nil {
-		panic("pki: " + err.Error()) // records are structs of texts, times and numbers
+		op.Encode = func(uint64, []byte) ([]byte, error) { return nil, invalid("record %q can't be stored: %w", key, err) }
+		return op
 	}
-	return store.Op{Kind: store.Put, Key: a.prefix + key, Value: data, Expect: expect}
+	op.Value = data
+	return op
 }
 
 func (a *Authority) remove(key string, expect store.Expect) store.Op {

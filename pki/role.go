@@ -114,6 +114,8 @@ func (r *Role) Validate() error {
 		return invalid("role %s: ttl %v is more than max_ttl, %v", r.Name, r.TTL, r.MaxTTL)
 	case !r.NotAfter.IsZero() && r.TTL != 0:
 		return invalid("role %s: give either ttl or not_after; got both", r.Name)
+	case r.NotAfter.Year() > 9999: // the range of GeneralizedTime
+		return invalid("role %s: not_after is in the year %d; it takes at most 9999", r.Name, r.NotAfter.Year())
 	case r.NotBeforeDuration < 0 || r.NotBeforeDuration >= Duration(24*time.Hour):
 		return invalid("role %s: not_before_duration %v; it takes less than 24h", r.Name, r.NotBeforeDuration)
 	case r.SerialBits != 0 && (r.SerialBits < 64 || r.SerialBits > 158):

@@ -239,7 +239,10 @@ func (e *Engine) put(ctx context.Context, name string, rec *record, before *key)
 	if before != nil {
 		expect = store.Expect(before.stored)
 	}
-	value := rec.encode()
+	value, err := rec.encode()
+	if err != nil {
+		return nil, fmt.Errorf("transit: key %q: %w", name, err)
+	}
 	version, err := e.store.Apply(ctx, store.Op{Key: e.prefix + name, Value: value, Expect: expect})
 	if errors.Is(err, store.ErrTooLarge) {
 		err = fmt.Errorf("its versions are too many for a record; Trim takes old ones away: %w", err)

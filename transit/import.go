@@ -86,8 +86,11 @@ func (e *Engine) wrappingKey(ctx context.Context) (*key, error) {
 		rec.append(v)
 		if e.store == nil {
 			e.wrapping.key, err = newKey(name, 1, rec, nil)
-		} else if _, err = e.store.Apply(ctx, store.Op{Key: path, Value: rec.encode()}); err == nil || errors.Is(err, store.ErrConflict) {
-			err = read()
+		} else {
+			err = e.keepWrapping(ctx, path, rec)
+			if err == nil || errors.Is(err, store.ErrConflict) {
+				err = read()
+			}
 		}
 	}
 	if err != nil {
@@ -269,4 +272,13 @@ func (e *Engine) ImportVersion(ctx context.Context, name string, in Import, vers
 func (r *record) set(number int, v versionRecord) {
 	r.Versions = append([]versionRecord(nil), r.Versions...)
 	*r.at(number) = v
+}
+
+// keepWrapping stores the wrapping key, unless another process has been faster.
+func (e *Engine) keepWrapping(ctx context.Context, path string, rec *record) error {
+	value, err := rec.encode()
+	if err == nil {
+		_, err = e.store.Apply(ctx, store.Op{Key: path, Value: value})
+	}
+	return err
 }
