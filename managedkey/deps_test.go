@@ -5,22 +5,21 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/managedkeys/managedkeys/internal/requires"
 )
 
 // TestDependencies keeps the core small: what the packages may link outside the standard library is listed here.
 func TestDependencies(t *testing.T) {
-	goTool, err := exec.LookPath("go")
-	if err != nil {
-		t.Skip("there is no go command")
-	}
+	goTool := requires.Tool(t, "go", "go")
 	const (
 		module    = "github.com/managedkeys/managedkeys/"
 		secp256k1 = "github.com/decred/dcrd/dcrec/secp256k1/v4"
 	)
 	for pkg, allowed := range map[string][]string{
 		"namespace":  nil,
-		"backend":    {"filippo.io/mldsa", secp256k1, module + "internal/strictjson"},
-		"managedkey": {"filippo.io/mldsa", secp256k1, "github.com/google/uuid", module + "namespace", module + "backend", module + "managedkey/store", module + "internal/strictjson"},
+		"backend":    {"filippo.io/mldsa", secp256k1, module + "internal/nearest", module + "internal/strictjson"},
+		"managedkey": {"filippo.io/mldsa", secp256k1, "github.com/google/uuid", module + "namespace", module + "backend", module + "managedkey/store", module + "internal/nearest", module + "internal/strictjson"},
 	} {
 		t.Run(pkg, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), goTool, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", module+pkg)

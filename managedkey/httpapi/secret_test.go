@@ -19,6 +19,8 @@ import (
 	"github.com/managedkeys/managedkeys/backend/pkcs11"
 	"github.com/managedkeys/managedkeys/internal/softhsm"
 	"github.com/managedkeys/managedkeys/managedkey"
+
+	"github.com/managedkeys/managedkeys/internal/requires"
 )
 
 // TestNoSecrets: a PIN is in no answer and in no log, whether it is right, wrong, or the request that has it is.
@@ -109,10 +111,7 @@ func TestMakerPanics(t *testing.T) {
 
 // TestDependencies: whoever serves the API links no key manager, store or client that they don't use.
 func TestDependencies(t *testing.T) {
-	goTool, err := exec.LookPath("go")
-	if err != nil {
-		t.Skip("there is no go command")
-	}
+	goTool := requires.Tool(t, "go", "go")
 	const module = "github.com/managedkeys/managedkeys/"
 	out, err := exec.CommandContext(t.Context(), goTool, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", module+"managedkey/httpapi").Output()
 	require.NoError(t, err)
@@ -121,7 +120,7 @@ func TestDependencies(t *testing.T) {
 	for _, dep := range deps {
 		switch {
 		case strings.HasPrefix(dep, "filippo.io/mldsa"), strings.HasPrefix(dep, "github.com/decred/dcrd/dcrec/secp256k1/"), dep == "github.com/google/uuid", dep == "golang.org/x/time/rate":
-		case dep == module+"namespace", dep == module+"backend", dep == module+"internal/strictjson", dep == module+"managedkey", dep == module+"managedkey/store", dep == module+"managedkey/httpapi":
+		case dep == module+"namespace", dep == module+"backend", dep == module+"internal/nearest", dep == module+"internal/strictjson", dep == module+"managedkey", dep == module+"managedkey/store", dep == module+"managedkey/httpapi":
 		default:
 			t.Errorf("httpapi depends on %s", dep)
 		}

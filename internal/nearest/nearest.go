@@ -1,30 +1,12 @@
-package config
+// Package nearest says what a misspelt name was probably meant to be.
+package nearest
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
+import "strings"
 
-// takes says what is taken in the place of got, the most likely one first.
-func takes(got string, names []string) string {
-	names = slices.Clone(names)
-	slices.Sort(names)
-	if len(names) == 0 {
-		return "there are none"
-	}
-	text := "it takes " + strings.Join(names[:min(len(names), 30)], ", ")
-	if more := len(names) - 30; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	if near := nearest(got, names); near != "" {
-		text = fmt.Sprintf("did you mean %q? %s", near, text)
-	}
-	return text
-}
-
-// nearest returns the one of names that text is a misspelling of, or "".
-func nearest(text string, names []string) string {
+// Name returns the one of names that text is a misspelling of, or "" if none is near: it differs in at most one byte and one more
+// for each four that it has, or in case only. Of several it is the nearest and then the first. The texts of a user may be long:
+// those of more than 200 bytes are no misspelling.
+func Name(text string, names []string) string {
 	if len(text) > 200 {
 		return ""
 	}
