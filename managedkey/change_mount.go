@@ -69,6 +69,12 @@ func (k *kept) mount(ctx context.Context, ns namespace.Path, id, path string, in
 
 // tune is Registry.TuneMount.
 func (k *kept) tune(ctx context.Context, m *Mount, change MountChange) error {
+	select {
+	case k.tuning <- struct{}{}:
+		defer func() { <-k.tuning }()
+	case <-ctx.Done():
+		return ended(ctx)
+	}
 	s := m.space
 	for n := 0; ; n++ {
 		s.mu.Lock()

@@ -31,6 +31,7 @@ type kept struct {
 	store    store.Store
 	conns    atomic.Pointer[connections] // stored under swapping
 	swapping sync.Mutex                  // held while a connection is swapped
+	tuning   chan struct{}               // has room for one: mounts are tuned one at a time, so that only other processes can conflict
 	log      *slog.Logger
 
 	following atomic.Bool // memory has what the store has, as far as the engine tells
@@ -67,7 +68,7 @@ func Open(ctx context.Context, st store.Store, conns []Connection, opts *Options
 		opts = new(Options)
 	}
 	r.Observe(opts.Observer)
-	k := &kept{registry: r, store: st, log: opts.Logger, gone: make(map[string]uint64)}
+	k := &kept{registry: r, store: st, log: opts.Logger, tuning: make(chan struct{}, 1), gone: make(map[string]uint64)}
 	if k.log == nil {
 		k.log = slog.Default()
 	}

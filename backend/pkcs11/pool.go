@@ -342,5 +342,5 @@ func (p *pool) close(wait time.Duration) int {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.workers + p.stuck
+	return max(1, p.workers+p.stuck) // the closing of a session may hang as well
 }

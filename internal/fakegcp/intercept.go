@@ -52,6 +52,9 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	fault, met := s.Script.Next(op)
 	if met {
 		fault.Wait(ctx)
+		if fault.Delay > 0 && ctx.Err() != nil { // an answer might still reach the caller, if its clock is later than this one
+			return nil, withID(status.FromContextError(ctx.Err()).Err(), id)
+		}
 		if !fault.After && fault.Corrupt == nil {
 			if broken, err := s.fail(ctx, fault); broken {
 				return nil, withID(err, id)
