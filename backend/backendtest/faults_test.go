@@ -32,16 +32,16 @@ var faults = []struct {
 	{"pkcs1-decrypted", "rsa", []string{"Keys/rsa/Refused"}},
 
 	// Agreeing.
-	{"agrees-without-zeros", "p384", []string{"Keys/p384/Agree"}},
-	{"agrees-hashed", "p384", []string{"Keys/p384/Agree", "Keys/p384/Parallel"}},
-	{"agrees-in-one-buffer", "p384", []string{"Keys/p384/Agree"}},
-	{"agrees-as-another", "p384", []string{"Keys/p384/Agree"}},
+	{"agrees-without-zeros", "agree", []string{"Keys/agree/Agree"}},
+	{"agrees-hashed", "agree", []string{"Keys/agree/Agree", "Keys/agree/Parallel"}},
+	{"agrees-in-one-buffer", "agree", []string{"Keys/agree/Agree"}},
+	{"agrees-as-another", "agree", []string{"Keys/agree/Agree"}},
 	{"agrees-undeclared", "p256", []string{"Keys/p256/Capabilities"}},
-	{"agrees-not", "p384", []string{"Keys/p384/Capabilities", "Keys/p384/Agree"}},
-	{"agrees-too-late", "p384", []string{"Keys/p384/Closed"}},
-	{"agrees-without-context", "p384", []string{"Keys/p384/Context/Ended", "Keys/p384/Context/Views"}},
-	{"agrees-nil-panics", "p384", []string{"Keys/p384/Refused"}},
-	{"agrees-on-other-curves", "p384", []string{"Keys/p384/Refused"}},
+	{"agrees-not", "agree", []string{"Keys/agree/Capabilities", "Keys/agree/Agree"}},
+	{"agrees-too-late", "agree", []string{"Keys/agree/Closed"}},
+	{"agrees-without-context", "agree", []string{"Keys/agree/Context/Ended", "Keys/agree/Context/Views"}},
+	{"agrees-nil-panics", "agree", []string{"Keys/agree/Refused"}},
+	{"agrees-on-other-curves", "agree", []string{"Keys/agree/Refused"}},
 
 	// Decapsulating.
 	{"decapsulates-hashed", "mlkem", []string{"Keys/mlkem/Decapsulate", "Keys/mlkem/Parallel"}},

@@ -5,7 +5,7 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/ecdsa"
-	"crypto/sha512"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 
@@ -34,7 +34,7 @@ func (m *memory) agreeing(h *backend.Handle, e *entry) backend.AgreeOps {
 			// Filled up at the wrong end, so that the length is right.
 			return append(bytes.TrimLeft(secret, "\x00"), make([]byte, len(secret)-len(bytes.TrimLeft(secret, "\x00")))...), nil
 		case m.is("agrees-hashed"):
-			hashed := sha512.Sum384(secret)
+			hashed := sha256.Sum256(secret)
 			return hashed[:], nil
 		case m.is("agrees-in-one-buffer"):
 			m.mu.Lock()
@@ -65,7 +65,7 @@ func (b badAgreer) PublicKey() *ecdh.PublicKey {
 
 // materialECDH returns a key that is not the store's.
 func materialECDH() *ecdh.PrivateKey {
-	key, err := material("p384").(*ecdsa.PrivateKey).ECDH()
+	key, err := material("agree").(*ecdsa.PrivateKey).ECDH()
 	if err != nil {
 		panic(err)
 	}
@@ -84,8 +84,8 @@ func (b badAgreer) ECDHContext(ctx context.Context, peer *ecdh.PublicKey) ([]byt
 		_ = peer.Curve()
 		_ = peer.Bytes()[0]
 	case "agrees-on-other-curves":
-		if peer != nil && peer.Curve() == ecdh.P256() {
-			return make([]byte, 32), nil
+		if peer != nil && peer.Curve() == ecdh.P384() {
+			return make([]byte, 48), nil
 		}
 	}
 	return b.agreeKey.ECDHContext(ctx, peer)

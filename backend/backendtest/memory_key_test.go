@@ -25,15 +25,15 @@ import (
 	"github.com/managedkeys/managedkeys/backend"
 )
 
-// material makes a key: "rsa", "pss" (RSA with limits), "p256", "p384", "secp256k1", "ed25519", "mldsa",
-// "mlkem", "aes" or "hmac".
+// material makes a key: "rsa", "pss" (RSA with limits), "p256", "agree" (the same curve), "p384", "secp256k1", "ed25519",
+// "mldsa", "mlkem", "aes" or "hmac".
 func material(kind string) any {
 	var key any
 	var err error
 	switch kind {
 	case "rsa", "pss":
 		key, err = rsa.GenerateKey(rand.Reader, 2048)
-	case "p256":
+	case "p256", "agree":
 		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case "p384":
 		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -135,7 +135,7 @@ func (m *memory) key(e *entry) backend.Key {
 	})
 	sign := h.Signing(func(_ context.Context, req backend.SignRequest) ([]byte, error) { return m.sign(e, req) })
 	switch e.kind {
-	case "p384":
+	case "p384", "agree":
 		return m.spoil(agreeKey{h, sign, m.agreeing(h, e)})
 	case "p256":
 		if m.is("agrees-undeclared") {
@@ -182,6 +182,9 @@ func (m *memory) capabilities(e *entry) backend.Capabilities {
 		}
 	case "p384":
 		add(backend.ECDSA, 0, crypto.SHA384, crypto.SHA3_384)
+		c.Usages |= backend.UsageDerive
+	case "agree":
+		add(backend.ECDSA, 0, crypto.SHA256)
 		c.Usages |= backend.UsageDerive
 	case "secp256k1":
 		add(backend.ECDSA, 0, crypto.SHA256, crypto.SHA512, crypto.SHA1)

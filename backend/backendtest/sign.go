@@ -28,13 +28,12 @@ func checkSign(c *checker, k Key, key backend.Key) {
 	}
 }
 
-// checkAlgorithm signs with one algorithm in all four ways.
+// checkAlgorithm signs with one algorithm in all four ways, each time another message: a signature that took the place of
+// an earlier one would verify otherwise.
 func checkAlgorithm(c *checker, s backend.MessageSigner, a backend.SignatureAlgorithm) {
-	message := random(100)
-	in, opts := input(a, message), options(a)
-	salt := saltOf(a)
+	opts, salt := options(a), saltOf(a)
 	// Rule: no local randomness signs; what is passed as the source must not be read, and nil will do.
-	var signatures [][]byte
+	var signatures []pair
 	for _, call := range []struct {
 		name string
 		sign func(in, message []byte) ([]byte, error)
@@ -45,6 +44,8 @@ func checkAlgorithm(c *checker, s backend.MessageSigner, a backend.SignatureAlgo
 		{"SignMessage", func(_, m []byte) ([]byte, error) { return s.SignMessage(noRandom{}, m, opts) }},
 		{"SignMessageContext", func(_, m []byte) ([]byte, error) { return s.SignMessageContext(c.Context(), m, opts) }},
 	} {
+		message := random(100)
+		in := input(a, message)
 		inCopy, messageCopy := bytes.Clone(in), bytes.Clone(message)
 		sig, err := call.sign(inCopy, messageCopy)
 		if !c.ok(call.name, err) {
@@ -60,11 +61,11 @@ func checkAlgorithm(c *checker, s backend.MessageSigner, a backend.SignatureAlgo
 			c.Errorf("%s: the signature verifies for another message too", call.name)
 		}
 		checkDER(c, s, sig)
-		signatures = append(signatures, sig)
+		signatures = append(signatures, pair{in, sig})
 	}
 	// Rule: a result is the caller's own; a later call does not overwrite it.
-	for i, sig := range signatures {
-		if err := verify(s.Public(), a, salt, "", in, sig); err != nil {
+	for i, p := range signatures {
+		if err := verify(s.Public(), a, salt, "", p.in, p.out); err != nil {
 			c.Errorf("signature %d was overwritten by a later call: %v", i, err)
 		}
 	}
