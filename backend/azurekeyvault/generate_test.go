@@ -208,6 +208,7 @@ func TestLostAnswers(t *testing.T) {
 					t.Parallel()
 					srv := newFake(t, nil)
 					b := newBackendAt(t, srv, vaultURL, nil)
+					fault := fault // the subtests run at once
 					fault.Op, fault.After = "create", after
 					srv.Script.Add(fault)
 					key, err := b.Generate(t.Context(), ecKeyParams("k"), &backend.GenerateOptions{Replace: replace})
