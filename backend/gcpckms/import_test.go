@@ -94,9 +94,9 @@ func TestImportRefused(t *testing.T) {
 func TestImportFailed(t *testing.T) {
 	r := newRig(t, nil, nil)
 	p := r.params("ec", p256)
+	other := must(rsa.GenerateKey(rand.Reader, 3072)) // made beforehand, since an answer that waits for it may come too late
 	r.server.Script.Add(fakecloud.Fault{Op: "CreateImportJob", Corrupt: func(m proto.Message) {
 		// A wrapping key that the service doesn't have.
-		other := must(rsa.GenerateKey(rand.Reader, 3072))
 		m.(*kmspb.ImportJob).PublicKey.Pem = pemOf(t, &other.PublicKey)
 	}})
 	_, err := r.b.Import(t.Context(), p, newECDSA(), nil)
@@ -157,7 +157,7 @@ func TestImportFaults(t *testing.T) {
 // An import that gave another key than the one that was sent does not count.
 func TestImportOfAnotherKey(t *testing.T) {
 	r := newRig(t, nil, quick)
-	other := pemOf(t, &newECDSA().PublicKey)
+	other, small := pemOf(t, &newECDSA().PublicKey), pemOf(t, &must(rsa.GenerateKey(rand.Reader, 2048)).PublicKey)
 	r.server.Script.Add(fakecloud.Fault{Op: "GetPublicKey", Corrupt: func(m proto.Message) {
 		pub := m.(*kmspb.PublicKey)
 		pub.Pem, pub.PemCrc32C = other, sum([]byte(other))
@@ -168,9 +168,7 @@ func TestImportOfAnotherKey(t *testing.T) {
 	for name, corrupt := range map[string]func(*kmspb.ImportJob){
 		"another name":    func(j *kmspb.ImportJob) { j.Name += "0" },
 		"an elliptic key": func(j *kmspb.ImportJob) { j.PublicKey.Pem = other },
-		"a small RSA key": func(j *kmspb.ImportJob) {
-			j.PublicKey.Pem = pemOf(t, &must(rsa.GenerateKey(rand.Reader, 2048)).PublicKey)
-		},
+		"a small RSA key": func(j *kmspb.ImportJob) { j.PublicKey.Pem = small },
 		"no key in its PEM": func(j *kmspb.ImportJob) { j.PublicKey.Pem = "" },
 	} {
 		for _, op := range []string{"CreateImportJob", "GetImportJob"} {
