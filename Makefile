@@ -18,8 +18,9 @@ ARITHMETIC  := nistec bigmod edwards25519 mldsa
 RACE        := -race $(foreach p,$(ARITHMETIC),-gcflags=crypto/internal/fips140/$(p)/...=-race=false)
 
 # Many tests wait: for a retry, a server that starts, a token that works on one core. One package more at a time than two cores
-# could compute keeps both busy, and leaves tests with deadlines their share. `make check` has vetted everything.
-GOTEST      := MANAGEDKEYS_REQUIRE=$(REQUIRE) go test -json -vet=off -timeout 20m -p 3
+# could compute keeps both busy, and leaves tests with deadlines their share. `make check` has vetted everything. Without -count, go test has each test
+# log the files that it opens, in a file that can't grow while a test lets the disk be full.
+GOTEST      := MANAGEDKEYS_REQUIRE=$(REQUIRE) go test -json -vet=off -timeout 20m -count 1 -p 3
 
 .DEFAULT_GOAL := help
 
