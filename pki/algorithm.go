@@ -4,11 +4,15 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/managedkey"
@@ -90,4 +94,28 @@ func signerOpts(alg x509.SignatureAlgorithm) crypto.SignerOpts {
 		return crypto.SHA512
 	}
 	return crypto.Hash(0) // Ed25519 and ML-DSA sign the message itself
+}
+
+// algorithmIdentifier returns the AlgorithmIdentifier of alg in DER, as crypto/x509 writes it: it is cut out of what a throwaway
+// key of the same kind as pub signs.
+func (e *Engine) algorithmIdentifier(pub crypto.PublicKey, alg x509.SignatureAlgorithm) ([]byte, error) {
+	if der, ok := e.identifiers.Load(alg); ok {
+		return der.([]byte), nil
+	}
+	throwaway, err := e.throwaway.like(pub)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.RevocationList{SignatureAlgorithm: alg, Number: big.NewInt(1), NextUpdate: time.Unix(1, 0)}
+	issuer := &x509.Certificate{KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}, PublicKey: throwaway.Public()}
+	draft, err := x509.CreateRevocationList(rand.Reader, template, issuer, throwaway)
+	if err != nil {
+		return nil, fmt.Errorf("pki: signature algorithm %s: %w: %w", alg, backend.ErrUnsupported, err)
+	}
+	var object signedObject
+	if _, err := asn1.Unmarshal(draft, &object); err != nil {
+		return nil, fmt.Errorf("pki: signature algorithm %s: %w", alg, err)
+	}
+	e.identifiers.Store(alg, object.Algorithm.FullBytes)
+	return object.Algorithm.FullBytes, nil
 }

@@ -29,6 +29,8 @@ type Authority struct {
 	mu   sync.Mutex
 	cas  map[string]cachedCA  // by id of the issuer
 	crls map[string]cachedCRL // by signer
+
+	ocsp ocspState
 }
 
 // OpenAuthority returns the authority of a mount, whose state is in st under "pki/", followed by the mount's id. Neither
@@ -63,6 +65,9 @@ func OpenAuthority(ctx context.Context, mount *managedkey.Mount, st store.Store,
 //	stale/<signer>                      empty; its version is that of the last change of revoked/<signer>/
 //	crl/<signer>                        number, lease and times of CRLs
 //	crl-data/<signer>/<number>/<part>   CRLs in DER
+//	ocsp-responders/<signer>            delegated responders
+//	ocsp/<signer>/<serial>              OCSP answers
+//	turns/<work>                        who does what only one process needs to do, and until when
 
 // Engine returns the engine below, for certificates that nothing shall be kept of.
 func (a *Authority) Engine() *Engine { return a.engine }

@@ -181,7 +181,9 @@ func (ca *CA) standIn(throwaway crypto.PublicKey) *x509.Certificate {
 // standIn's key signed. It catches name constraints and validity anywhere above before anything is signed for real
 // (RFC 5280, Section 6.1).
 func (ca *CA) admit(draft, standIn *x509.Certificate, now time.Time) error {
-	if err := usagesWithin(draft.ExtKeyUsage, ca.chain); err != nil {
+	// An OCSP responder is its issuer's own affair: one whose extended key usages had OCSPSigning would itself pass for a
+	// responder of the CA above (RFC 6960, Section 4.2.2.2).
+	if err := usagesWithin(draft.ExtKeyUsage, ca.chain); err != nil && !slices.Equal(draft.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}) {
 		return invalid("certificate: %w", err)
 	}
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()

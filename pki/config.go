@@ -35,6 +35,7 @@ type configRecord struct {
 	URLs    URLs          `json:"urls"`
 	Cluster ClusterConfig `json:"cluster"`
 	CRL     CRLConfig     `json:"crl"`
+	OCSP    OCSPConfig    `json:"ocsp"`
 }
 
 func (a *Authority) config(ctx context.Context) (c configRecord, err error) {
@@ -79,6 +80,24 @@ func (a *Authority) SetCRLConfig(ctx context.Context, crl CRLConfig) error {
 		c.CRL = crl
 		return nil
 	})
+}
+
+// URLs returns what SetURLs has set.
+func (a *Authority) URLs(ctx context.Context) (URLs, error) {
+	c, err := a.config(ctx)
+	return c.URLs, err
+}
+
+// Cluster returns what SetCluster has set.
+func (a *Authority) Cluster(ctx context.Context) (ClusterConfig, error) {
+	c, err := a.config(ctx)
+	return c.Cluster, err
+}
+
+// CRLConfig returns what SetCRLConfig has set, with the defaults in place of zeros.
+func (a *Authority) CRLConfig(ctx context.Context) (CRLConfig, error) {
+	c, err := a.config(ctx)
+	return c.CRL.orDefault(), err
 }
 
 // urls returns what goes into certificates of an issuer.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -38,6 +39,8 @@ type Engine struct {
 	linters   []Linter
 	verbatim  bool
 	throwaway throwaways
+
+	identifiers sync.Map // AlgorithmIdentifier in DER by x509.SignatureAlgorithm
 }
 
 // New returns an engine on mount, which must not be nil. nil opts are the zero value. It makes no call.

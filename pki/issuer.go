@@ -134,30 +134,42 @@ const defaultRef = "default"
 
 // Issuer returns an issuer by id, name, or "default", which "" means as well.
 func (a *Authority) Issuer(ctx context.Context, ref string) (*Issuer, error) {
+	id, record, err := a.issuerRecord(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	var r issuerRecord
+	if err := decodeRecord(record, &r); err != nil {
+		return nil, err
+	}
+	return r.issuer(id, record.Version)
+}
+
+// issuerRecord returns the record of an issuer, and its id.
+func (a *Authority) issuerRecord(ctx context.Context, ref string) (string, store.Record, error) {
 	id := ref
 	switch {
 	case ref == "" || ref == defaultRef:
 		var c issuersRecord
 		if _, err := a.readIf(ctx, "config/issuers", &c); err != nil {
-			return nil, err
+			return "", store.Record{}, err
 		}
 		if id = c.Default; id == "" {
-			return nil, fmt.Errorf("pki: issuer %q: there is no default issuer: %w", defaultRef, store.ErrNotFound)
+			return "", store.Record{}, fmt.Errorf("pki: issuer %q: there is no default issuer: %w", defaultRef, store.ErrNotFound)
 		}
 	case uuid.Validate(ref) != nil:
 		if err := checkName("issuer", ref); err != nil {
-			return nil, err
+			return "", store.Record{}, err
 		}
 		if _, err := a.read(ctx, "issuer-names/"+ref, &id); err != nil {
-			return nil, fmt.Errorf("pki: issuer %q: %w", ref, cause(err))
+			return "", store.Record{}, fmt.Errorf("pki: issuer %q: %w", ref, cause(err))
 		}
 	}
-	var r issuerRecord
-	version, err := a.read(ctx, "issuers/"+id, &r)
+	record, err := a.store.Get(ctx, a.prefix+"issuers/"+id)
 	if err != nil {
-		return nil, fmt.Errorf("pki: issuer %q: %w", ref, cause(err))
+		return "", store.Record{}, fmt.Errorf("pki: issuer %q: %w", ref, err)
 	}
-	return r.issuer(id, version)
+	return id, record, nil
 }
 
 // Issuers returns all issuers, in the order in which they were made.

@@ -50,6 +50,7 @@ func (a *Authority) UpdateIssuer(ctx context.Context, in Issuer) (*Issuer, error
 	if next.Version, err = a.apply(ctx, ops...); err != nil {
 		return nil, fmt.Errorf("pki: issuer %q: %w", in.ID, cause(err))
 	}
+	a.forgetOCSP()
 	return &next, nil
 }
 
@@ -84,6 +85,7 @@ func (a *Authority) DeleteIssuer(ctx context.Context, ref string) error {
 		ops = append(ops, a.remove("config/issuers", store.Expect(version)))
 	}
 	_, err = a.apply(ctx, ops...)
+	a.forgetOCSP()
 	return err
 }
 
@@ -132,25 +134,42 @@ type cachedCA struct {
 // ca returns an issuer as the store has it now, ready to be used if it has the usage. Its key is not looked at yet: every
 // use does so.
 func (a *Authority) ca(ctx context.Context, ref string, usage IssuerUsage) (*Issuer, *CA, error) {
-	issuer, err := a.Issuer(ctx, ref)
+	id, record, err := a.issuerRecord(ctx, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	issuer, ca, err := a.caOf(id, record)
 	if err != nil {
 		return nil, nil, err
 	}
 	if issuer.Usage&usage != usage {
 		return nil, nil, fmt.Errorf("pki: issuer %q: its usage doesn't allow %s: %w", ref, usage, backend.ErrNotPermitted)
 	}
+	return issuer, ca, nil
+}
+
+// caOf is ca for a record that was read. Only one that has changed is parsed.
+func (a *Authority) caOf(id string, record store.Record) (*Issuer, *CA, error) {
 	a.mu.Lock()
-	cached, ok := a.cas[issuer.ID]
+	cached, ok := a.cas[id]
 	a.mu.Unlock()
-	if ok && cached.version == issuer.Version {
+	if ok && cached.version == record.Version {
 		return cached.issuer, cached.ca, nil
+	}
+	var r issuerRecord
+	if err := decodeRecord(record, &r); err != nil {
+		return nil, nil, err
+	}
+	issuer, err := r.issuer(id, record.Version)
+	if err != nil {
+		return nil, nil, err
 	}
 	ca, err := a.engine.newCA(issuer.Key, issuer.Chain)
 	if err != nil {
 		return nil, nil, err
 	}
 	a.mu.Lock()
-	a.cas[issuer.ID] = cachedCA{issuer.Version, issuer, ca}
+	a.cas[id] = cachedCA{record.Version, issuer, ca}
 	a.mu.Unlock()
 	return issuer, ca, nil
 }

@@ -88,7 +88,7 @@ func (a *Authority) tidyDay(ctx context.Context, day int64, limit time.Time, p *
 		if cert == nil || !cert.Certificate.NotAfter.Before(limit) {
 			continue
 		}
-		ops := []store.Op{a.remove(certKey(serial), store.Expect(cert.version))}
+		ops := []store.Op{a.remove(certKey(serial), store.Expect(cert.version)), a.remove(ocspKey(cert.signer, serial), store.Any)}
 		if cert.Revocation != nil {
 			ops = append(ops, a.remove(revokedKey(cert.signer, serial), store.Any))
 		}
@@ -112,8 +112,9 @@ func (a *Authority) tidyDay(ctx context.Context, day int64, limit time.Time, p *
 	return nil
 }
 
-// Maintain does what must be done from time to time: it makes the CRLs that are due, each by itself, so that an issuer whose key
-// is out of reach keeps none of the others waiting longer than its call takes. The error joins what went wrong.
+// Maintain does what must be done from time to time: it makes the CRLs that are due, renews the certificates of delegated OCSP
+// responders, and signs OCSP answers ahead if [OCSPConfig] says so; each by itself, so that an issuer whose key is out of
+// reach keeps none of the others waiting longer than its call takes. The error joins what went wrong.
 func (a *Authority) Maintain(ctx context.Context) error {
 	issuers, err := a.Issuers(ctx)
 	if err != nil {
@@ -139,6 +140,8 @@ func (a *Authority) Maintain(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("issuer %s: %w", issuer.ID, err))
 		}
 	}
+	errs = append(errs, a.renewResponders(ctx)...)
+	errs = append(errs, a.presignDue(ctx)...)
 	return errors.Join(errs...)
 }
 
