@@ -18,15 +18,24 @@ import (
 // question returns a request in DER as encoding/asn1 writes it.
 func question(tb testing.TB, issuer *x509.Certificate, hash crypto.Hash, nonce []byte, serials ...*big.Int) []byte {
 	tb.Helper()
-	o := &ocspIssuer{ca: &CA{cert: issuer}}
-	type one struct{ ID asn1.RawValue }
-	var list []one
+	var ids []string
 	for _, serial := range serials {
-		id, err := newCertID(hash, o, serial)
+		id, err := newCertID(hash, &ocspIssuer{ca: &CA{cert: issuer}}, serial)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		list = append(list, one{asn1.RawValue{FullBytes: []byte(id.raw)}})
+		ids = append(ids, id.raw)
+	}
+	return questionOf(tb, nonce, ids...)
+}
+
+// questionOf is question for ids in DER.
+func questionOf(tb testing.TB, nonce []byte, ids ...string) []byte {
+	tb.Helper()
+	type one struct{ ID asn1.RawValue }
+	var list []one
+	for _, id := range ids {
+		list = append(list, one{asn1.RawValue{FullBytes: []byte(id)}})
 	}
 	type extensionOf struct {
 		ID    asn1.ObjectIdentifier
