@@ -1,17 +1,12 @@
 package pki
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"slices"
 	"time"
-
-	"github.com/managedkeys/managedkeys/backend"
 )
 
 // CRLTemplate says what a certificate revocation list shall be.
@@ -33,9 +28,21 @@ type CRLTemplate struct {
 	// SignatureAlgorithm is that of the CA's key; 0 is the best that it has: see Options.PSS; ECDSA signs with the hash
 	// of its curve's strength.
 	SignatureAlgorithm x509.SignatureAlgorithm
+
+	// BaseNumber, if not nil, makes a delta CRL: Revoked are the changes since the complete CRL of that number, and can
+	// have the reason removeFromCRL (8) for what that has and complete CRLs have no more (RFC 5280, Section 5.2.4).
+	BaseNumber *big.Int
+
+	// DistributionPoint are the URLs of the issuing distribution point, if the list is about those certificates only that
+	// name one of them as CRL distribution point (RFC 5280, Section 5.2.5).
+	DistributionPoint []string
+
+	// FreshestCRL is where the delta CRLs to this complete one are (RFC 5280, Section 5.2.6).
+	FreshestCRL []string
 }
 
-// CRL returns a full certificate revocation list of the CA, version 2, in DER. [EncodeCRL] makes PEM of it.
+// CRL returns a certificate revocation list of the CA, version 2, in DER: a complete one, or a delta. [EncodeCRL] makes PEM of
+// it. Of a list with more than 1,000 entries, 1,000 are linted.
 //
 // The error wraps [backend.ErrInvalidParams] if the template doesn't fit, a list that has expired and a [*LintError]
 // included, or if the CA's certificate lacks cRLSign; [backend.ErrUnsupported] if the key can't sign so; or what the
@@ -44,51 +51,17 @@ func (ca *CA) CRL(ctx context.Context, t CRLTemplate) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
-	key, err := ca.key(ctx)
+	if _, err := ca.key(ctx); err != nil {
+		return nil, err
+	}
+	list, err := t.list(ca.engine.now(), ca.cert)
 	if err != nil {
 		return nil, err
 	}
-	template, err := t.list(ca.engine.now(), ca.cert)
-	if err != nil {
-		return nil, err
-	}
-	if template.SignatureAlgorithm, err = ca.engine.algorithm(key, t.SignatureAlgorithm); err != nil {
-		return nil, err
-	}
-	throwaway, err := ca.engine.throwaway.like(key.Public())
-	if err != nil {
-		return nil, err
-	}
-	draft, err := x509.CreateRevocationList(rand.Reader, template, ca.standIn(throwaway.Public()), throwaway)
-	if err != nil {
-		return nil, invalid("CRL: %w", err)
-	}
-	if err := lintCRL(draft); err != nil {
-		return nil, err
-	}
-	var checked signedObject
-	if _, err := asn1.Unmarshal(draft, &checked); err != nil {
-		return nil, invalid("CRL: %w", err)
-	}
-
-	der, err := ca.engine.replaceSignature(ctx, key, draft, template.SignatureAlgorithm)
-	if err != nil {
-		return nil, err
-	}
-	crl, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return nil, fmt.Errorf("pki: CRL: %w", err)
-	}
-	if !bytes.Equal(crl.RawTBSRevocationList, checked.TBS.FullBytes) || !bytes.Equal(crl.RawIssuer, ca.cert.RawSubject) {
-		return nil, fmt.Errorf("pki: CRL: it is not the one that was checked: %w", backend.ErrInvalidSignature)
-	}
-	if err := crl.CheckSignatureFrom(ca.cert); err != nil {
-		return nil, fmt.Errorf("pki: CRL: what key %q made: %w: %w", key.ID(), backend.ErrInvalidSignature, err)
-	}
-	return der, nil
+	return ca.signList(ctx, list)
 }
 
-func (t *CRLTemplate) list(now time.Time, issuer *x509.Certificate) (*x509.RevocationList, error) {
+func (t *CRLTemplate) list(now time.Time, issuer *x509.Certificate) (*crlList, error) {
 	if issuer.KeyUsage&x509.KeyUsageCRLSign == 0 {
 		return nil, invalid("CRL: the keyUsage of the CA %s lacks cRLSign", issuer.Subject)
 	}
@@ -119,36 +92,48 @@ func (t *CRLTemplate) list(now time.Time, issuer *x509.Certificate) (*x509.Revoc
 	case next.Year() > 9999:
 		return nil, invalid("CRL: NextUpdate is in the year %d; it takes at most 9999", next.Year())
 	}
-	entries, err := revoked(t.Revoked, this)
-	if err != nil {
+	if b := t.BaseNumber; b != nil && (b.Sign() <= 0 || b.Cmp(t.Number) >= 0) {
+		return nil, invalid("CRL: base number %v; it takes positive ones below the number, %v", b, t.Number)
+	}
+	urls := URLs{CRL: slices.Concat(t.DistributionPoint, t.FreshestCRL)}
+	if err := urls.check(); err != nil {
 		return nil, err
 	}
-	return &x509.RevocationList{Number: t.Number, ThisUpdate: this, NextUpdate: next, RevokedCertificateEntries: entries}, nil
+	l := &crlList{number: t.Number, base: t.BaseNumber, this: this, next: next, point: t.DistributionPoint, freshest: t.FreshestCRL,
+		alg: t.SignatureAlgorithm, count: len(t.Revoked)}
+	return l, l.fill(t.Revoked)
 }
 
-// revoked returns the entries of a CRL made at that time, with nothing in them but what CRLTemplate.Revoked names.
-func revoked(entries []x509.RevocationListEntry, this time.Time) ([]x509.RevocationListEntry, error) {
-	out := make([]x509.RevocationListEntry, len(entries))
+// fill encodes the entries.
+func (l *crlList) fill(entries []x509.RevocationListEntry) error {
+	reasons := reasonCodes
+	if l.base != nil {
+		reasons = append(reasons[:len(reasons):len(reasons)], reasonRemoveFromCRL)
+	}
 	seen := make(map[string]int, len(entries))
 	for i, entry := range entries {
 		switch {
 		case entry.SerialNumber == nil || entry.SerialNumber.Sign() <= 0 || entry.SerialNumber.BitLen() > 159:
-			return nil, invalid("CRL: entry %d: serial number %v; it takes positive ones of at most 159 bits", i, entry.SerialNumber)
+			return invalid("CRL: entry %d: serial number %v; it takes positive ones of at most 159 bits", i, entry.SerialNumber)
 		case entry.RevocationTime.IsZero():
-			return nil, invalid("CRL: entry %d: there is no revocation time", i)
-		case entry.RevocationTime.Truncate(time.Second).After(this):
-			return nil, invalid("CRL: entry %d: revocation time %s is after ThisUpdate %s", i, stamp(entry.RevocationTime), stamp(this))
-		case !slices.Contains(reasonCodes, entry.ReasonCode):
-			return nil, invalid("CRL: entry %d: reason code %d; it takes one of %v", i, entry.ReasonCode, reasonCodes)
+			return invalid("CRL: entry %d: there is no revocation time", i)
+		case entry.RevocationTime.Truncate(time.Second).After(l.this):
+			return invalid("CRL: entry %d: revocation time %s is after ThisUpdate %s", i, stamp(entry.RevocationTime), stamp(l.this))
+		case !slices.Contains(reasons, entry.ReasonCode):
+			return invalid("CRL: entry %d: reason code %d; it takes one of %v", i, entry.ReasonCode, reasons)
 		}
 		serial := string(entry.SerialNumber.Bytes())
 		if first, ok := seen[serial]; ok {
-			return nil, invalid("CRL: entry %d: serial number %x is that of entry %d", i, entry.SerialNumber, first)
+			return invalid("CRL: entry %d: serial number %x is that of entry %d", i, entry.SerialNumber, first)
 		}
 		seen[serial] = i
-		out[i] = x509.RevocationListEntry{SerialNumber: entry.SerialNumber, RevocationTime: entry.RevocationTime.UTC().Truncate(time.Second), ReasonCode: entry.ReasonCode}
+		der, err := crlEntry(entry.SerialNumber, entry.RevocationTime, entry.ReasonCode)
+		if err != nil {
+			return err
+		}
+		l.entries = append(l.entries, der...)
 	}
-	return out, nil
+	return nil
 }
 
 // reasonCodes are those of RFC 5280, Section 5.3.1. removeFromCRL (8) belongs to delta CRLs, and there is no 7.
