@@ -61,10 +61,12 @@ func OpenAuthority(ctx context.Context, mount *managedkey.Mount, st store.Store,
 //	keys/<SHA-256>                      managed keys that were used, by public key
 //	roles/<name>                        roles, as DecodeRole reads them
 //	certs/<serial>                      certificates; what finds them is in search.go
-//	revoked/<signer>/<serial>           what is in CRLs; a signer is a name and a key
-//	stale/<signer>                      empty; its version is that of the last change of revoked/<signer>/
-//	crl/<signer>                        number, lease and times of CRLs
-//	crl-data/<signer>/<number>/<part>   CRLs in DER
+//	revoked/<signer>/<serial>           what is in CRLs, as entry in DER; a signer is a name and a key
+//	revoked/<signer>/<shard>/<serial>   the same of certificates that are in shards
+//	changes/<scope>/<serial>            entries that complete CRLs don't have yet; a scope is a signer, or its shard
+//	stale/<scope>                       empty; its version is that of the last change
+//	crl/<scope>                         number, lease and times of CRLs
+//	crl-data/<scope>/<number>/<part>    CRLs in DER
 //	ocsp-responders/<signer>            delegated responders
 //	ocsp/<signer>/<serial>              OCSP answers
 //	turns/<work>                        who does what only one process needs to do, and until when

@@ -66,7 +66,24 @@ type URLs struct {
 	Issuer []string // the issuer's certificate (RFC 5280, Section 4.2.2.1)
 	OCSP   []string // the OCSP responder
 	CRL    []string // the CRL, one distribution point each (RFC 5280, Section 4.2.1.13)
+
+	// DeltaCRL is where the delta CRLs to that are (RFC 5280, Section 4.2.1.15).
+	DeltaCRL []string
 }
+
+// into puts the URLs into a certificate.
+func (u *URLs) into(t *x509.Certificate) {
+	t.IssuingCertificateURL, t.OCSPServer, t.CRLDistributionPoints = u.Issuer, u.OCSP, u.CRL
+	if len(u.DeltaCRL) == 0 {
+		return
+	}
+	if der, err := distributionPoints(u.DeltaCRL); err == nil { // it only fails for URLs of gigabytes
+		t.ExtraExtensions = append(t.ExtraExtensions, pkix.Extension{Id: oidFreshestCRL, Value: der})
+	}
+}
+
+// none reports whether there is no URL.
+func (u *URLs) none() bool { return len(u.Issuer)+len(u.OCSP)+len(u.CRL)+len(u.DeltaCRL) == 0 }
 
 // CreateRoot makes a self-signed root CA on the managed key of that name or UUID, with keyUsage keyCertSign, cRLSign and
 // digitalSignature (the last for OCSP).
@@ -207,7 +224,7 @@ func (t *CATemplate) certificate(now time.Time, parent *x509.Certificate) (*x509
 		}
 		oids = append(oids, oid)
 	}
-	return &x509.Certificate{
+	out := &x509.Certificate{
 		Subject: t.Subject, NotBefore: first, NotAfter: last, Policies: oids,
 		SignatureAlgorithm:    t.SignatureAlgorithm,
 		BasicConstraintsValid: true, IsCA: true, MaxPathLen: -1,
@@ -218,8 +235,9 @@ func (t *CATemplate) certificate(now time.Time, parent *x509.Certificate) (*x509
 		PermittedEmailAddresses: t.Permitted.Email, ExcludedEmailAddresses: t.Excluded.Email,
 		PermittedURIDomains: t.Permitted.URI, ExcludedURIDomains: t.Excluded.URI,
 		PermittedIPRanges: t.Permitted.IP, ExcludedIPRanges: t.Excluded.IP,
-		IssuingCertificateURL: t.URLs.Issuer, OCSPServer: t.URLs.OCSP, CRLDistributionPoints: t.URLs.CRL,
-	}, nil
+	}
+	t.URLs.into(out)
+	return out, nil
 }
 
 func (s *Subtrees) check(kind string) error {
@@ -251,7 +269,7 @@ func (s *Subtrees) check(kind string) error {
 }
 
 func (u *URLs) check() error {
-	for _, text := range slices.Concat(u.Issuer, u.OCSP, u.CRL) {
+	for _, text := range slices.Concat(u.Issuer, u.OCSP, u.CRL, u.DeltaCRL) {
 		parsed, err := url.Parse(text)
 		if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" {
 			return invalid("URL %.80q: it takes an absolute http or https URL", text)

@@ -36,6 +36,7 @@ type Certificate struct {
 	Actor       string            // managedkey.Actor.ID of the context in which it was issued
 	Issued      time.Time
 	Revocation  *Revocation // nil if it is not revoked
+	Shard       int         // of CRLs: see [CRLConfig]; 0 if it has none
 
 	signer  string
 	version uint64
@@ -56,6 +57,7 @@ type certRecord struct {
 	Actor   string      `json:"actor,omitempty"`
 	Issued  time.Time   `json:"issued"`
 	Revoked *Revocation `json:"revoked,omitempty"`
+	Shard   int         `json:"shard,omitempty"`
 }
 
 // FormatSerial returns a serial number as two hexadecimal digits for each byte, with colons between them.
@@ -200,10 +202,10 @@ func decodeCertificate(record store.Record) (*Certificate, error) {
 	}
 	return &Certificate{
 		Serial: FormatSerial(cert.SerialNumber), State: r.State, Certificate: cert, IssuerID: r.Issuer, Role: r.Role, Actor: r.Actor,
-		Issued: r.Issued, Revocation: r.Revoked, signer: r.Signer, version: record.Version,
+		Issued: r.Issued, Revocation: r.Revoked, Shard: r.Shard, signer: r.Signer, version: record.Version,
 	}, nil
 }
 
 func (c *Certificate) record() certRecord {
-	return certRecord{c.State, c.Certificate.Raw, c.IssuerID, c.signer, c.Role, c.Actor, c.Issued, c.Revocation}
+	return certRecord{c.State, c.Certificate.Raw, c.IssuerID, c.signer, c.Role, c.Actor, c.Issued, c.Revocation, c.Shard}
 }

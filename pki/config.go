@@ -2,7 +2,11 @@ package pki
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"math/big"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,11 +19,30 @@ type ClusterConfig struct {
 	AIAPath string `json:"aia_path"`
 }
 
-// CRLConfig says how long CRLs are valid.
+// CRLConfig says which CRLs there are, and how long they are valid.
 type CRLConfig struct {
 	Expiry time.Duration `json:"expiry"` // from one CRL until the next one must be there; 0 is 72 hours
 	Grace  time.Duration `json:"grace"`  // a CRL is made anew when less than this is left of it; 0 is a sixth of Expiry
+
+	// AutoRebuild says that a complete CRL is made only when it is due by Grace, and not for every revocation as well.
+	AutoRebuild bool `json:"auto_rebuild"`
+
+	// Delta says that there are delta CRLs, which takes AutoRebuild. URLs.DeltaCRL then goes into certificates and complete CRLs.
+	Delta         bool          `json:"delta"`
+	DeltaInterval time.Duration `json:"delta_interval"` // the least time from one delta CRL to the next; 0 is 15 minutes
+
+	// Shards divides certificates, by serial number, among that many CRLs (RFC 5280, Section 5.2.5), so that none of them is
+	// long; at most MaxShards. 0 is one CRL for all. URLs.CRL and URLs.DeltaCRL must have {{shard}} then, which a
+	// certificate has the number of its shard for. A shard's CRL names its URLs, so that these must not be changed while
+	// there are certificates that have them. More or fewer shards count for new certificates; the others keep theirs.
+	Shards int `json:"shards"`
 }
+
+// MaxShards is the most CRLs that the certificates of an issuer can be divided among.
+const MaxShards = 10_000
+
+// deltaIntervals is how many of them a delta CRL is valid for.
+const deltaIntervals = 4
 
 func (c CRLConfig) orDefault() CRLConfig {
 	if c.Expiry == 0 {
@@ -28,7 +51,25 @@ func (c CRLConfig) orDefault() CRLConfig {
 	if c.Grace == 0 {
 		c.Grace = c.Expiry / 6
 	}
+	if c.DeltaInterval == 0 {
+		c.DeltaInterval = 15 * time.Minute
+	}
 	return c
+}
+
+func (c CRLConfig) check() error {
+	full := c.orDefault()
+	switch {
+	case full.Expiry < time.Minute || full.Grace < 0 || full.Grace >= full.Expiry:
+		return invalid("CRL config: expiry %v, grace %v; it takes an expiry of a minute or more, and less grace than that", c.Expiry, c.Grace)
+	case c.Delta && !c.AutoRebuild:
+		return invalid("CRL config: delta CRLs take auto_rebuild: a complete CRL for every revocation leaves nothing to them")
+	case full.DeltaInterval < time.Second || c.Delta && full.DeltaInterval >= full.Expiry:
+		return invalid("CRL config: delta interval %v; it takes a second or more, and less than the expiry, %v", c.DeltaInterval, full.Expiry)
+	case c.Shards < 0 || c.Shards > MaxShards:
+		return invalid("CRL config: %d shards; it takes 0 to %d", c.Shards, MaxShards)
+	}
+	return nil
 }
 
 type configRecord struct {
@@ -36,6 +77,7 @@ type configRecord struct {
 	Cluster ClusterConfig `json:"cluster"`
 	CRL     CRLConfig     `json:"crl"`
 	OCSP    OCSPConfig    `json:"ocsp"`
+	Shards  int           `json:"shards,omitempty"` // the most that there ever were
 }
 
 func (a *Authority) config(ctx context.Context) (c configRecord, err error) {
@@ -45,7 +87,7 @@ func (a *Authority) config(ctx context.Context) (c configRecord, err error) {
 
 // SetURLs sets the URLs of issuers that have none of their own. They may have templates, as in [Issuer].
 func (a *Authority) SetURLs(ctx context.Context, urls URLs) error {
-	if _, err := urls.expand("id", ClusterConfig{"http://cluster.example/pki", "http://cluster.example/aia"}); err != nil {
+	if _, err := urls.expand("id", ClusterConfig{"http://cluster.example/pki", "http://cluster.example/aia"}, 1); err != nil {
 		return err
 	}
 	return update(ctx, a, "config/main", func(c *configRecord, _ uint64) error {
@@ -70,14 +112,13 @@ func (a *Authority) SetCluster(ctx context.Context, cluster ClusterConfig) error
 	})
 }
 
-// SetCRLConfig says how long CRLs are valid. What is there stays as it is.
+// SetCRLConfig says which CRLs there are, and how long they are valid. What is there stays as it is.
 func (a *Authority) SetCRLConfig(ctx context.Context, crl CRLConfig) error {
-	full := crl.orDefault()
-	if full.Expiry < time.Minute || full.Grace < 0 || full.Grace >= full.Expiry {
-		return invalid("CRL config: expiry %v, grace %v; it takes an expiry of a minute or more, and less grace than that", crl.Expiry, crl.Grace)
+	if err := crl.check(); err != nil {
+		return err
 	}
 	return update(ctx, a, "config/main", func(c *configRecord, _ uint64) error {
-		c.CRL = crl
+		c.CRL, c.Shards = crl, max(c.Shards, crl.Shards)
 		return nil
 	})
 }
@@ -100,17 +141,45 @@ func (a *Authority) CRLConfig(ctx context.Context) (CRLConfig, error) {
 	return c.CRL.orDefault(), err
 }
 
-// urls returns what goes into certificates of an issuer.
-func (a *Authority) urls(ctx context.Context, issuer *Issuer) (URLs, error) {
+// place is where a certificate will be found in CRLs, and what it says of that.
+type place struct {
+	serial *big.Int
+	shard  int
+	urls   URLs
+}
+
+// place chooses the serial number of a certificate, with as many random bits or 0, and what depends on it.
+func (a *Authority) place(ctx context.Context, issuer *Issuer, bits int) (*place, error) {
 	c, err := a.config(ctx)
 	if err != nil {
-		return URLs{}, err
+		return nil, err
 	}
+	p := new(place)
+	if p.serial, err = serialOfBits(rand.Reader, bits); err != nil {
+		return nil, err
+	}
+	p.shard = shardOf(p.serial, c.CRL.Shards)
+	p.urls, err = a.urlsOf(c, issuer, p.shard)
+	return p, err
+}
+
+// urlsOf returns the URLs that go into what an issuer signs.
+func (a *Authority) urlsOf(c configRecord, issuer *Issuer, shard int) (URLs, error) {
 	urls := issuer.URLs
-	if len(urls.Issuer)+len(urls.OCSP)+len(urls.CRL) == 0 {
+	if urls.none() {
 		urls = c.URLs
 	}
-	out, err := urls.expand(issuer.ID, c.Cluster)
+	if !c.CRL.Delta {
+		urls.DeltaCRL = nil
+	}
+	if shard > 0 {
+		for _, text := range slices.Concat(urls.CRL, urls.DeltaCRL) {
+			if !strings.Contains(text, "{{shard}}") {
+				return URLs{}, invalid("issuer %s: URL %.80q: there are shards, and it has no {{shard}}", issuer.ID, text)
+			}
+		}
+	}
+	out, err := urls.expand(issuer.ID, c.Cluster, shard)
 	if err != nil {
 		return URLs{}, invalid("issuer %s: %w", issuer.ID, plain(err))
 	}
@@ -118,19 +187,26 @@ func (a *Authority) urls(ctx context.Context, issuer *Issuer) (URLs, error) {
 }
 
 // expand returns the URLs with values in place of templates.
-func (u *URLs) expand(issuer string, cluster ClusterConfig) (URLs, error) {
+func (u *URLs) expand(issuer string, cluster ClusterConfig, shard int) (URLs, error) {
 	var out URLs
-	replace := strings.NewReplacer("{{issuer_id}}", issuer, "{{cluster_path}}", cluster.Path, "{{cluster_aia_path}}", cluster.AIAPath)
+	values := []string{"{{issuer_id}}", issuer, "{{cluster_path}}", cluster.Path, "{{cluster_aia_path}}", cluster.AIAPath}
+	if shard > 0 {
+		values = append(values, "{{shard}}", strconv.Itoa(shard))
+	}
+	replace := strings.NewReplacer(values...)
 	for _, list := range []struct {
 		from []string
 		to   *[]string
-	}{{u.Issuer, &out.Issuer}, {u.OCSP, &out.OCSP}, {u.CRL, &out.CRL}} {
+	}{{u.Issuer, &out.Issuer}, {u.OCSP, &out.OCSP}, {u.CRL, &out.CRL}, {u.DeltaCRL, &out.DeltaCRL}} {
 		for _, text := range list.from {
 			if cluster.Path == "" && strings.Contains(text, "{{cluster_path}}") || cluster.AIAPath == "" && strings.Contains(text, "{{cluster_aia_path}}") {
 				return out, invalid("URL %.80q: the cluster has no such path", text)
 			}
+			if shard == 0 && strings.Contains(text, "{{shard}}") {
+				return out, invalid("URL %.80q: there are no shards", text)
+			}
 			if text = replace.Replace(text); strings.ContainsAny(text, "{}") {
-				return out, invalid("URL %.80q: unknown template; it takes {{issuer_id}}, {{cluster_path}} and {{cluster_aia_path}}", text)
+				return out, invalid("URL %.80q: unknown template; it takes {{issuer_id}}, {{cluster_path}}, {{cluster_aia_path}} and, for CRLs, {{shard}}", text)
 			}
 			*list.to = append(*list.to, text)
 		}

@@ -106,6 +106,7 @@ type crlList struct {
 	point        []string // URLs of the issuing distribution point, none for everything that the issuer has signed
 	freshest     []string // URLs of the delta list
 	alg          x509.SignatureAlgorithm
+	text         string // of this, once it is needed: see mayBeLater
 }
 
 // maxLinted is how many entries are linted. Of a longer list, as many are, from all over it: the others differ only in what this package

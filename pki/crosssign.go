@@ -90,7 +90,7 @@ func copyCA(from *x509.Certificate, now time.Time, parent *x509.Certificate, t C
 	if parent != nil {
 		authority = parent.SubjectKeyId
 	}
-	return &x509.Certificate{
+	out := &x509.Certificate{
 		AuthorityKeyId: authority, RawSubject: from.RawSubject, Subject: from.Subject, SubjectKeyId: from.SubjectKeyId,
 		NotBefore: first, NotAfter: last, SignatureAlgorithm: t.SignatureAlgorithm,
 		BasicConstraintsValid: true, IsCA: true, MaxPathLen: pathLenOf(from), MaxPathLenZero: pathLenOf(from) == 0,
@@ -100,9 +100,10 @@ func copyCA(from *x509.Certificate, now time.Time, parent *x509.Certificate, t C
 		PermittedEmailAddresses: from.PermittedEmailAddresses, ExcludedEmailAddresses: from.ExcludedEmailAddresses,
 		PermittedURIDomains: from.PermittedURIDomains, ExcludedURIDomains: from.ExcludedURIDomains,
 		PermittedIPRanges: from.PermittedIPRanges, ExcludedIPRanges: from.ExcludedIPRanges,
-		Policies:              from.Policies,
-		IssuingCertificateURL: t.URLs.Issuer, OCSPServer: t.URLs.OCSP, CRLDistributionPoints: t.URLs.CRL,
-	}, nil
+		Policies: from.Policies,
+	}
+	t.URLs.into(out)
+	return out, nil
 }
 
 // CrossSign issues another certificate for a CA of this or another authority, as [CA.CrossSign] does, and stores it. It is no
@@ -144,11 +145,17 @@ func (a *Authority) SignIntermediate(ctx context.Context, issuer string, csr []b
 // signingCA returns an issuer that stores what it signs, and the URLs that go into that.
 func (a *Authority) signingCA(ctx context.Context, ref string, urls URLs) (*CA, URLs, error) {
 	i, ca, err := a.ca(ctx, ref, IssueCertificates)
-	if err == nil && len(urls.Issuer)+len(urls.OCSP)+len(urls.CRL) == 0 {
-		urls, err = a.urls(ctx, i)
-	}
 	if err != nil {
 		return nil, urls, err
 	}
-	return ca.under(a.keeping(certRecord{Issuer: i.ID}, LintProfile{}, false)), urls, nil
+	where := new(place)
+	if urls.none() {
+		if where, err = a.place(ctx, i, 0); err != nil {
+			return nil, urls, err
+		}
+		urls = where.urls
+	}
+	how := a.keeping(certRecord{Issuer: i.ID, Shard: where.shard}, LintProfile{}, false)
+	how.serial = where.serial
+	return ca.under(how), urls, nil
 }

@@ -19,8 +19,8 @@ import (
 
 // terms are how a certificate is made beside what its template says. The zero value is how [CA] and [Engine] make theirs.
 type terms struct {
-	profile    LintProfile
-	serialBits int // random bits of the serial number; 0 is those of serialNumber
+	profile LintProfile
+	serial  *big.Int // nil is a number at random
 
 	// keep signs the draft and makes sure that it can't be lost; nil just signs.
 	keep func(context.Context, *draft) (*x509.Certificate, error)
@@ -155,17 +155,25 @@ func serialNumber(random io.Reader) (*big.Int, error) {
 	return new(big.Int).SetBytes(b), nil
 }
 
-// serialNumber returns a positive number with as many random bits as the terms want.
+// serialNumber returns the number that the terms have, or one at random.
 func (how *terms) serialNumber(random io.Reader) (*big.Int, error) {
-	if how == nil || how.serialBits == 0 {
+	if how != nil && how.serial != nil {
+		return how.serial, nil
+	}
+	return serialNumber(random)
+}
+
+// serialOfBits returns a positive number with as many random bits; 0 is those of serialNumber.
+func serialOfBits(random io.Reader, bits int) (*big.Int, error) {
+	if bits == 0 {
 		return serialNumber(random)
 	}
-	b := make([]byte, (how.serialBits+7)/8)
+	b := make([]byte, (bits+7)/8)
 	if _, err := io.ReadFull(random, b); err != nil {
 		return nil, fmt.Errorf("pki: serial number: %w", err)
 	}
-	b[0] &= 0xff >> (8*len(b) - how.serialBits)
-	return new(big.Int).SetBit(new(big.Int).SetBytes(b), how.serialBits, 1), nil // the bit above fixes the length
+	b[0] &= 0xff >> (8*len(b) - bits)
+	return new(big.Int).SetBit(new(big.Int).SetBytes(b), bits, 1), nil // the bit above fixes the length
 }
 
 // backdate is how long before its issue a certificate is valid, for clients whose clocks are slow.

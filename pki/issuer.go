@@ -48,7 +48,7 @@ type Issuer struct {
 	LeafNotAfter string // one of the constants above; "" is NotAfterErr
 
 	// URLs go into what the issuer signs, in place of the authority's. They may have {{issuer_id}}, {{cluster_path}} and
-	// {{cluster_aia_path}}.
+	// {{cluster_aia_path}}, and those of CRLs {{shard}}: see [CRLConfig].
 	URLs URLs
 
 	CRLAlgorithm x509.SignatureAlgorithm // 0 is the best that the key has
@@ -114,7 +114,7 @@ func (i *Issuer) check() error {
 	if !slices.Contains([]string{"", NotAfterErr, NotAfterTruncate, NotAfterPermit}, i.LeafNotAfter) {
 		return invalid("leaf_not_after_behavior: got %.40q; it takes %s, %s or %s", i.LeafNotAfter, NotAfterErr, NotAfterTruncate, NotAfterPermit)
 	}
-	_, err := i.URLs.expand(i.ID, ClusterConfig{"http://cluster.example/pki", "http://cluster.example/aia"})
+	_, err := i.URLs.expand(i.ID, ClusterConfig{"http://cluster.example/pki", "http://cluster.example/aia"}, 1)
 	return err
 }
 

@@ -147,14 +147,15 @@ func (t *LeafTemplate) certificate(now time.Time, parent *x509.Certificate, pub 
 	if len(extended) == 0 {
 		extended = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	}
-	return &x509.Certificate{
+	out := &x509.Certificate{
 		Subject: t.Subject, NotBefore: first, NotAfter: last,
 		DNSNames: names.dns, IPAddresses: names.ip, EmailAddresses: names.email, URIs: names.uri,
 		SignatureAlgorithm:    t.SignatureAlgorithm,
 		BasicConstraintsValid: true, MaxPathLen: -1,
 		KeyUsage: usage, ExtKeyUsage: extended,
-		IssuingCertificateURL: t.URLs.Issuer, OCSPServer: t.URLs.OCSP, CRLDistributionPoints: t.URLs.CRL,
-	}, nil
+	}
+	t.URLs.into(out)
+	return out, nil
 }
 
 // keyUsage returns what the template says, or what fits the key: only RSA enciphers keys (RFC 8813, Section 3).

@@ -26,14 +26,28 @@ const (
 	ReasonAACompromise         = 10
 )
 
-// revokedRecord is what CRLs have of a certificate. It lies under its signer, so that one CRL reads nothing of others.
-type revokedRecord struct {
-	Revocation
-	NotAfter time.Time `json:"not_after"`
+func revokedKey(signer string, shard int, serial *big.Int) string {
+	return fmt.Sprintf("%s%040x", revokedPrefix(signer, shard), serial)
 }
 
-func revokedKey(signer string, serial *big.Int) string {
-	return fmt.Sprintf("revoked/%s/%040x", signer, serial)
+// entryOps returns the ops by which CRLs learn what has become of a certificate: what complete ones have of it, if anything; what
+// has changed since the last one, which delta lists have; and that there is something new. Values are entries in DER.
+func (a *Authority) entryOps(c *Certificate, r *Revocation) ([]store.Op, error) {
+	serial, name := c.Certificate.SerialNumber, CRLScope{Shard: c.Shard}.name(c.signer)
+	change := Revocation{a.engine.now(), reasonRemoveFromCRL}
+	if r != nil {
+		change = *r
+	}
+	entry, err := crlEntry(serial, change.Time, change.Reason)
+	if err != nil {
+		return nil, err
+	}
+	ops := []store.Op{a.remove(revokedKey(c.signer, c.Shard, serial), store.Any),
+		{Kind: store.Put, Key: fmt.Sprintf("%schanges/%s/%040x", a.prefix, name, serial), Value: entry, Expect: store.Any}}
+	if r != nil {
+		ops[0].Kind, ops[0].Value = store.Put, entry
+	}
+	return ops, nil
 }
 
 // Revoke revokes the certificate of a serial number, pending ones included. at is when; zero is now, and the future is
@@ -150,11 +164,12 @@ func (a *Authority) change(ctx context.Context, serial *big.Int, change func(*Ce
 		} else if err != nil {
 			return nil, err
 		}
-		entry := a.remove(revokedKey(cert.signer, serial), store.Any)
-		if r := cert.Revocation; r != nil {
-			entry = a.put(revokedKey(cert.signer, serial), store.Any, revokedRecord{*r, cert.Certificate.NotAfter.UTC()})
+		ops, err := a.entryOps(cert, cert.Revocation)
+		if err != nil {
+			return nil, err
 		}
-		_, err = a.apply(ctx, a.put(certKey(serial), store.Expect(cert.version), cert.record()), entry, a.stale(cert.signer))
+		ops = append(ops, a.stale(cert.signer, cert.Shard)...)
+		_, err = a.apply(ctx, append([]store.Op{a.put(certKey(serial), store.Expect(cert.version), cert.record())}, ops...)...)
 		if err == nil {
 			return cert.Revocation, nil
 		}
@@ -164,13 +179,17 @@ func (a *Authority) change(ctx context.Context, serial *big.Int, change func(*Ce
 	}
 }
 
-// stale returns the op that makes the CRL of a signer an old one. It compares nothing, so that revocations don't wait for
-// each other: what counts is the version of the record.
-func (a *Authority) stale(signer string) store.Op {
-	return store.Op{Kind: store.Put, Key: a.prefix + "stale/" + signer, Value: []byte{}, Expect: store.Any}
+// stale returns the ops that make the CRLs of a signer and a shard old ones. They compare nothing, so that revocations don't wait
+// for each other: what counts is the version of the record.
+func (a *Authority) stale(signer string, shard int) []store.Op {
+	ops := []store.Op{{Kind: store.Put, Key: a.prefix + "stale/" + signer, Value: []byte{}, Expect: store.Any}}
+	if shard > 0 {
+		ops = append(ops, store.Op{Kind: store.Put, Key: a.prefix + "stale/" + CRLScope{Shard: shard}.name(signer), Value: []byte{}, Expect: store.Any})
+	}
+	return ops
 }
 
-// Revoked yields the revoked certificates that are signed by an issuer, by serial number.
+// Revoked yields the revoked certificates that are signed by an issuer: by serial number in each shard.
 func (a *Authority) Revoked(ctx context.Context, issuer string) func(yield func(x509.RevocationListEntry, error) bool) {
 	return func(yield func(x509.RevocationListEntry, error) bool) {
 		i, err := a.Issuer(ctx, issuer)
@@ -188,22 +207,14 @@ func (a *Authority) Revoked(ctx context.Context, issuer string) func(yield func(
 
 func (a *Authority) revoked(ctx context.Context, signer string) func(func(x509.RevocationListEntry, error) bool) {
 	return func(yield func(x509.RevocationListEntry, error) bool) {
-		prefix := "revoked/" + signer + "/"
-		for record, err := range a.all(ctx, prefix) {
-			var r revokedRecord
+		for record, err := range a.all(ctx, revokedPrefix(signer, 0)) {
+			var entry x509.RevocationListEntry
 			if err == nil {
-				err = decodeRecord(record, &r)
+				if entry, err = parseEntry(record.Value); err != nil {
+					err = fmt.Errorf("pki: %s: %w: %w", record.Key, store.ErrCorrupt, plain(err))
+				}
 			}
-			if err != nil {
-				yield(x509.RevocationListEntry{}, err)
-				return
-			}
-			serial, ok := new(big.Int).SetString(record.Key[len(a.prefix)+len(prefix):], 16)
-			if !ok {
-				yield(x509.RevocationListEntry{}, fmt.Errorf("pki: %s: %w", record.Key, store.ErrCorrupt))
-				return
-			}
-			if !yield(x509.RevocationListEntry{SerialNumber: serial, RevocationTime: r.Time, ReasonCode: r.Reason}, nil) {
+			if !yield(entry, err) || err != nil {
 				return
 			}
 		}

@@ -193,7 +193,7 @@ func TestCRLLease(t *testing.T) {
 	f := newFirm(t, &Options{Now: func() time.Time { return now }})
 	f.root(t, "p256", "root")
 	f.list(t, "root")
-	issuer, ca, err := f.ca(t.Context(), "root", 0)
+	job, err := f.crlJob(t.Context(), "root", CRLScope{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,11 +211,11 @@ func TestCRLLease(t *testing.T) {
 		return signature
 	}
 	var r crlRecord
-	version, err := f.read(t.Context(), "crl/"+signer(ca.cert), &r)
+	version, err := f.read(t.Context(), "crl/"+job.name, &r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = f.makeCRL(t.Context(), issuer, ca, CRLConfig{}.orDefault(), &r, version)
+	_, _, err = f.makeCRL(t.Context(), job, &r, version)
 	wantError(t, err, store.ErrConflict)
 	if list := f.list(t, "root"); list.Number.Int64() != 3 {
 		t.Errorf("number %d; want 3", list.Number)
@@ -286,7 +286,11 @@ func (f *firm) revokeMany(tb testing.TB, issuer *Issuer, n int) {
 		var ops []store.Op
 		for j := i; j < i+store.MaxOps; j++ {
 			serial := new(big.Int).SetBit(big.NewInt(int64(j)), 142, 1)
-			ops = append(ops, f.put(revokedKey(who, serial), store.Any, revokedRecord{Revocation: Revocation{noon, 1}, NotAfter: noon.Add(day)}))
+			entry, err := crlEntry(serial, noon, 1)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			ops = append(ops, store.Op{Key: f.prefix + revokedKey(who, 0, serial), Value: entry, Expect: store.Any})
 		}
 		if _, err := f.apply(tb.Context(), ops...); err != nil {
 			tb.Fatal(err)

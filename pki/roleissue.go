@@ -85,19 +85,21 @@ func (a *Authority) sign(ctx context.Context, l *leaf, pub crypto.PublicKey) (*I
 	if equalKeys(pub, ca.cert.PublicKey) {
 		return nil, invalid("public key: it is that of the CA %s", ca.cert.Subject)
 	}
-	urls, err := a.urls(ctx, issuer)
+	where, err := a.place(ctx, issuer, r.SerialBits)
 	if err != nil {
 		return nil, err
 	}
-	template, err := l.template(pub, urls)
+	template, err := l.template(pub, where.urls)
 	if err != nil {
 		return nil, err
 	}
-	return a.finish(ctx, l, issuer, ca, template, pub)
+	return a.finish(ctx, l, issuer, ca, template, pub, where)
 }
 
 // finish adds what depends on the time and the issuer's key to a template, and signs it.
-func (a *Authority) finish(ctx context.Context, l *leaf, issuer *Issuer, ca *CA, template *x509.Certificate, pub crypto.PublicKey) (*Issued, error) {
+func (a *Authority) finish(
+	ctx context.Context, l *leaf, issuer *Issuer, ca *CA, template *x509.Certificate, pub crypto.PublicKey, where *place,
+) (*Issued, error) {
 	r := l.role
 	key, err := ca.key(ctx)
 	if err != nil {
@@ -109,8 +111,8 @@ func (a *Authority) finish(ctx context.Context, l *leaf, issuer *Issuer, ca *CA,
 	if template.NotBefore, template.NotAfter, err = l.period(a.engine.now(), issuer, ca.cert); err != nil {
 		return nil, err
 	}
-	how := a.keeping(certRecord{Issuer: issuer.ID, Role: r.Name}, r.profile(), r.NoStore)
-	how.serialBits = r.SerialBits
+	how := a.keeping(certRecord{Issuer: issuer.ID, Role: r.Name, Shard: where.shard}, r.profile(), r.NoStore)
+	how.serial = where.serial
 	cert, err := a.engine.certify(ctx, key, ca, template, pub, how)
 	if err != nil {
 		return nil, err

@@ -126,8 +126,8 @@ func (l *leaf) template(pub crypto.PublicKey, urls URLs) (*x509.Certificate, err
 	t := &x509.Certificate{
 		Subject: l.subject, DNSNames: l.names.dns, IPAddresses: l.names.ip, EmailAddresses: l.names.email, URIs: l.names.uri,
 		BasicConstraintsValid: true, MaxPathLen: -1, KeyUsage: usage, ExtKeyUsage: known, UnknownExtKeyUsage: unknown,
-		IssuingCertificateURL: urls.Issuer, OCSPServer: urls.OCSP, CRLDistributionPoints: urls.CRL,
 	}
+	urls.into(t)
 	if len(l.others) > 0 {
 		san, err := sanExtension(l.names, l.others, isEmpty(l.subject))
 		if err != nil {

@@ -68,7 +68,7 @@ func (a *Authority) Tidy(ctx context.Context, opts *TidyOptions) (TidyProgress, 
 }
 
 func (a *Authority) tidyDay(ctx context.Context, day int64, limit time.Time, p *TidyProgress) error {
-	stale := make(map[string]bool)
+	stale := make(map[string]*Certificate)
 	prefix := fmt.Sprintf("expiry/%06d/", day)
 	for record, err := range a.all(ctx, prefix) {
 		if err != nil {
@@ -90,7 +90,11 @@ func (a *Authority) tidyDay(ctx context.Context, day int64, limit time.Time, p *
 		}
 		ops := []store.Op{a.remove(certKey(serial), store.Expect(cert.version)), a.remove(ocspKey(cert.signer, serial), store.Any)}
 		if cert.Revocation != nil {
-			ops = append(ops, a.remove(revokedKey(cert.signer, serial), store.Any))
+			entry, err := a.entryOps(cert, nil)
+			if err != nil {
+				return err
+			}
+			ops = append(ops, entry...)
 		}
 		if _, err := a.apply(ctx, ops...); errors.Is(err, store.ErrConflict) {
 			continue // it is being revoked; the next time
@@ -100,67 +104,14 @@ func (a *Authority) tidyDay(ctx context.Context, day int64, limit time.Time, p *
 		p.Removed++
 		if cert.Revocation != nil {
 			p.Revoked++
-			stale[cert.signer] = true
+			stale[CRLScope{Shard: cert.Shard}.name(cert.signer)] = cert
 		}
 		a.unindex(ctx, cert.Certificate, cert.IssuerID)
 	}
-	for who := range stale {
-		if _, err := a.apply(ctx, a.stale(who)); err != nil {
+	for _, cert := range stale {
+		if _, err := a.apply(ctx, a.stale(cert.signer, cert.Shard)...); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// Maintain does what must be done from time to time: it makes the CRLs that are due, renews the certificates of delegated OCSP
-// responders, and signs OCSP answers ahead if [OCSPConfig] says so; each by itself, so that an issuer whose key is out of
-// reach keeps none of the others waiting longer than its call takes. The error joins what went wrong.
-func (a *Authority) Maintain(ctx context.Context) error {
-	issuers, err := a.Issuers(ctx)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	seen := make(map[string]bool)
-	for _, issuer := range issuers {
-		who := signer(issuer.Certificate())
-		if issuer.Usage&SignCRLs == 0 || seen[who] || a.engine.now().After(issuer.Certificate().NotAfter) {
-			continue
-		}
-		crl, err := a.CRL(ctx, issuer.ID)
-		if err == nil {
-			err = crl.Stale
-		}
-		switch {
-		case err == nil:
-			seen[who] = true
-		case ctx.Err() != nil:
-			return errors.Join(append(errs, err)...)
-		case !errors.Is(err, errCRLBusy):
-			errs = append(errs, fmt.Errorf("issuer %s: %w", issuer.ID, err))
-		}
-	}
-	errs = append(errs, a.renewResponders(ctx)...)
-	errs = append(errs, a.presignDue(ctx)...)
-	return errors.Join(errs...)
-}
-
-// Run calls Maintain now and then every interval, until ctx ends, and tells report, which may be nil, each error. It returns
-// ctx.Err().
-func (a *Authority) Run(ctx context.Context, interval time.Duration, report func(error)) error {
-	if interval <= 0 {
-		return invalid("run: interval %v; it takes a positive one", interval)
-	}
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		if err := a.Maintain(ctx); err != nil && ctx.Err() == nil && report != nil {
-			report(err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
 }

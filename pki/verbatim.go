@@ -51,7 +51,7 @@ func (a *Authority) SignVerbatim(ctx context.Context, csr []byte, req VerbatimRe
 	if equalKeys(request.PublicKey, ca.cert.PublicKey) {
 		return nil, invalid("public key: it is that of the CA %s", ca.cert.Subject)
 	}
-	urls, err := a.urls(ctx, issuer)
+	where, err := a.place(ctx, issuer, role.SerialBits)
 	if err != nil {
 		return nil, err
 	}
@@ -59,9 +59,9 @@ func (a *Authority) SignVerbatim(ctx context.Context, csr []byte, req VerbatimRe
 	if err != nil {
 		return nil, err
 	}
-	template.IssuingCertificateURL, template.OCSPServer, template.CRLDistributionPoints = urls.Issuer, urls.OCSP, urls.CRL
+	where.urls.into(template)
 	l := &leaf{role: &role, req: &IssueRequest{TTL: req.TTL, NotAfter: req.NotAfter}}
-	return a.finish(ctx, l, issuer, ca, template, request.PublicKey)
+	return a.finish(ctx, l, issuer, ca, template, request.PublicKey, where)
 }
 
 var (

@@ -1,0 +1,117 @@
+package pki
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/managedkeys/managedkeys/managedkey/store"
+)
+
+// cachedCRL is the list of that number.
+type cachedCRL struct {
+	number int64
+	der    []byte
+}
+
+const crlChunk = 512 << 10 // bytes of a part of a list in the store
+
+func chunkKey(name string, number int64, chunk int) string {
+	return fmt.Sprintf("crl-data/%s/%020d/%06d", name, number, chunk)
+}
+
+// storeCRL stores the parts of a list that is not published yet.
+func (a *Authority) storeCRL(ctx context.Context, name string, p *published, der []byte) error {
+	sum := sha256.Sum256(der)
+	p.SHA256 = sum[:]
+	for part := range slices.Chunk(der, crlChunk) {
+		op := store.Op{Kind: store.Put, Key: a.prefix + chunkKey(name, p.Number, p.Chunks), Value: part, Expect: store.Any}
+		if _, err := a.apply(ctx, op); err != nil {
+			return err
+		}
+		p.Chunks++
+	}
+	return nil
+}
+
+// cacheKey tells complete from delta lists.
+func (p *published) cacheKey(name string) string {
+	if p.Base != 0 {
+		return name + ".delta"
+	}
+	return name
+}
+
+func (a *Authority) cacheCRL(name string, p *published, der []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.crls[p.cacheKey(name)] = cachedCRL{p.Number, der}
+}
+
+// loadCRL returns a list that is published. The error wraps store.ErrNotFound if it isn't any more.
+func (a *Authority) loadCRL(ctx context.Context, name string, p *published) ([]byte, error) {
+	a.mu.Lock()
+	cached := a.crls[p.cacheKey(name)]
+	a.mu.Unlock()
+	if cached.number == p.Number {
+		return cached.der, nil
+	}
+	var der bytes.Buffer
+	for i := range p.Chunks {
+		record, err := a.store.Get(ctx, a.prefix+chunkKey(name, p.Number, i))
+		if err != nil {
+			return nil, fmt.Errorf("pki: CRL: %w", err)
+		}
+		der.Write(record.Value)
+	}
+	if sum := sha256.Sum256(der.Bytes()); !bytes.Equal(sum[:], p.SHA256) {
+		return nil, fmt.Errorf("pki: CRL %d: %w: its parts don't have its checksum", p.Number, store.ErrCorrupt)
+	}
+	a.cacheCRL(name, p, der.Bytes())
+	return der.Bytes(), nil
+}
+
+// dropCRLs removes the parts of lists that were published before and are not now, and of those that were begun in between and never
+// published. What is left goes with the next list.
+func (a *Authority) dropCRLs(ctx context.Context, name string, before, now *crlRecord) {
+	live := []int64{now.Number, now.of(CRLScope{Delta: true}).Number}
+	for _, p := range []published{before.published, before.of(CRLScope{Delta: true})} {
+		if p.Number != 0 && !slices.Contains(live, p.Number) {
+			for i := range p.Chunks {
+				_, _ = a.apply(ctx, a.remove(chunkKey(name, p.Number, i), store.Any))
+			}
+		}
+	}
+	const most = 10 // that failed in a row
+	for number := max(now.Number, live[1]) - 1; number > max(before.Number, before.of(CRLScope{Delta: true}).Number, now.Taken-most); number-- {
+		for i := 0; ; i++ {
+			if _, err := a.store.Get(ctx, a.prefix+chunkKey(name, number, i)); err != nil {
+				break
+			}
+			_, _ = a.apply(ctx, a.remove(chunkKey(name, number, i), store.Any))
+		}
+	}
+}
+
+// entriesOf returns the entries of a CertificateList that this package has made.
+func entriesOf(der []byte) ([]byte, error) {
+	in := cryptobyte.String(der)
+	var list, tbs, skipped, entries cryptobyte.String
+	var any cryptobyte.String
+	var tag cbasn1.Tag
+	malformed := fmt.Errorf("pki: CRL: %w: it can't be read again", store.ErrCorrupt)
+	if !in.ReadASN1(&list, cbasn1.SEQUENCE) || !list.ReadASN1(&tbs, cbasn1.SEQUENCE) || !tbs.ReadASN1(&skipped, cbasn1.INTEGER) ||
+		!tbs.ReadASN1(&skipped, cbasn1.SEQUENCE) || !tbs.ReadASN1(&skipped, cbasn1.SEQUENCE) ||
+		!tbs.ReadAnyASN1(&any, &tag) || !tbs.ReadAnyASN1(&any, &tag) {
+		return nil, malformed
+	}
+	if tbs.PeekASN1Tag(cbasn1.SEQUENCE) && !tbs.ReadASN1(&entries, cbasn1.SEQUENCE) {
+		return nil, malformed
+	}
+	return entries, nil
+}
