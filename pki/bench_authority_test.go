@@ -72,19 +72,51 @@ func BenchmarkAuthoritySign(b *testing.B) {
 	}
 }
 
-// BenchmarkAuthorityCRL shows what a list costs by the number of entries.
+// BenchmarkAuthorityCRL shows what a list costs by the number of entries: from all revocations, from the last list after one revocation,
+// and the delta list after one. With -short there are no long ones.
 func BenchmarkAuthorityCRL(b *testing.B) {
-	for _, n := range []int{1000, 10_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := memory.New(nil)
-			defer s.Close()
-			f := firmOn(b, newHouse(b, nil), s, nil)
-			f.revokeMany(b, f.root(b, "p256", "root"), n)
+	for _, n := range []int{1000, 100_000, 1_000_000} {
+		if n > 1000 && testing.Short() {
+			continue
+		}
+		s := memory.New(nil)
+		defer s.Close()
+		f := firmOn(b, newHouse(b, nil), s, nil)
+		issuer := f.root(b, "p256", "root")
+		f.revokeMany(b, issuer, n)
+		_, err := f.RotateCRL(b.Context(), "root")
+		must(b, err)
+		next := int64(0)
+		revoke := func(b *testing.B) {
+			next++
+			c := &Certificate{Certificate: &x509.Certificate{SerialNumber: big.NewInt(next)}, signer: signer(issuer.Certificate())}
+			ops, err := f.entryOps(c, &Revocation{noon, 1})
+			must(b, err)
+			_, err = f.apply(b.Context(), append(ops, f.stale(c.signer, 0)...)...)
+			must(b, err)
+		}
+		b.Run(fmt.Sprintf("%d/all", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := f.RotateCRL(b.Context(), "root"); err != nil {
-					b.Fatal(err)
-				}
+				_, err := f.RotateCRL(b.Context(), "root")
+				must(b, err)
+			}
+		})
+		b.Run(fmt.Sprintf("%d/one more", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				revoke(b)
+				_, err := f.CRL(b.Context(), "root")
+				must(b, err)
+			}
+		})
+		must(b, f.SetCRLConfig(b.Context(), CRLConfig{AutoRebuild: true, Delta: true}))
+		b.Run(fmt.Sprintf("%d/delta", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				revoke(b)
+				_, err := f.RotateScopedCRL(b.Context(), "root", CRLScope{Delta: true})
+				must(b, err)
 			}
 		})
 	}

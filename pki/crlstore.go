@@ -155,6 +155,7 @@ func (a *Authority) crl(ctx context.Context, ref string, scope CRLScope, force b
 			return nil, err
 		}
 	}
+	lost := uint64(0) // version of the record of a list that could not be read
 	for try := 0; ; try++ {
 		var r crlRecord
 		version, err := a.readIf(ctx, "crl/"+job.name, &r)
@@ -184,8 +185,10 @@ func (a *Authority) crl(ctx context.Context, ref string, scope CRLScope, force b
 			stale = err
 		}
 		der, err := a.loadCRL(ctx, job.name, &last)
-		if errors.Is(err, store.ErrNotFound) && try < maxTries {
-			continue // the next one has replaced it meanwhile
+		if (errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrCorrupt)) && try < maxTries {
+			// The next one has replaced it meanwhile, or it is lost, and the revocations are not.
+			job.force, lost = lost == version, version
+			continue
 		}
 		if err != nil {
 			return nil, err
