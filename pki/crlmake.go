@@ -135,6 +135,7 @@ func (a *Authority) readCRL(ctx context.Context, job *crlJob, l *crlList, r *crl
 		l.entries, l.count = nil, 0
 	}
 	prefix := revokedPrefix(signer(job.ca.cert), job.scope.Shard)
+	l.entries = make([]byte, 0, 48*r.Entries) // most are shorter, so that there is room for new ones
 	sorted, before := true, []byte(nil)
 	for record, err := range a.all(ctx, prefix) {
 		if err != nil {
