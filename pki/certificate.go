@@ -30,7 +30,7 @@ const (
 type Certificate struct {
 	Serial      string            // as FormatSerial has it
 	State       string            // StatePending or StateIssued
-	Certificate *x509.Certificate // of a pending one the signature is a throwaway key's, and all else what was to be signed
+	Certificate *x509.Certificate // of a pending one the signature is empty or a throwaway key's, and all else what was to be signed
 	IssuerID    string            // empty if the issuer is none of the authority's
 	Role        string            // empty for CA certificates and without a role
 	Actor       string            // managedkey.Actor.ID of the context in which it was issued

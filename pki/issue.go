@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -49,6 +50,7 @@ type draft struct {
 	alg    x509.SignatureAlgorithm
 	der    []byte
 	cert   *x509.Certificate // der, parsed
+	direct bool              // der has no signature, and there are no extensions that need another look
 	used   atomic.Bool
 }
 
@@ -65,6 +67,15 @@ func (e *Engine) prepare(
 	}
 	if template.SerialNumber, err = how.serialNumber(rand.Reader); err != nil {
 		return nil, err
+	}
+	if e.direct(issuer, how) {
+		der, cert, err := e.draftDirect(issuer, template, pub)
+		if err == nil {
+			return &draft{engine: e, key: key, issuer: issuer, alg: template.SignatureAlgorithm, der: der, cert: cert, direct: true}, nil
+		}
+		if !errors.Is(err, errNotDirect) {
+			return nil, err
+		}
 	}
 	throwaway, err := e.throwaway.like(key.Public())
 	if err != nil {
@@ -98,6 +109,9 @@ func (d *draft) sign(ctx context.Context) (*x509.Certificate, error) {
 	if d.used.Swap(true) {
 		return nil, fmt.Errorf("pki: certificate: its draft was signed already")
 	}
+	if d.direct {
+		return d.signDirect(ctx)
+	}
 	der, err := d.engine.replaceSignature(ctx, d.key, d.der, d.alg)
 	if err != nil {
 		return nil, err
@@ -126,8 +140,7 @@ type signedObject struct {
 	Signature asn1.BitString
 }
 
-// replaceSignature returns draft with the signature of key in place of that of a throwaway key. It is the only place in
-// this package where a certificate or CRL reaches a managed key, and makes one call.
+// replaceSignature returns draft with the signature of key in place of that of a throwaway key. It makes one call.
 func (e *Engine) replaceSignature(ctx context.Context, key *managedkey.Key, draft []byte, alg x509.SignatureAlgorithm) ([]byte, error) {
 	var object signedObject
 	if rest, err := asn1.Unmarshal(draft, &object); err != nil || len(rest) > 0 {
