@@ -174,7 +174,28 @@ func (k *Key) moved(key backend.Key, err error) bool {
 		return false
 	}
 	st := k.current()
-	return st != nil && !(reflect.ValueOf(st.key).Comparable() && reflect.ValueOf(key).Comparable() && st.key == key)
+	return st != nil && !sameKey(st.key, key)
+}
+
+// sameKey reports whether a and b are one open key. Keys of some backends are structs that hold functions, which can't be compared:
+// then it is everything else in them, a pointer to what is open among it.
+func sameKey(a, b backend.Key) bool {
+	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
+	if x.Type() != y.Type() {
+		return false
+	}
+	if x.Comparable() && y.Comparable() {
+		return a == b
+	}
+	if x.Kind() != reflect.Struct {
+		return true
+	}
+	for i := range x.NumField() {
+		if f, g := x.Field(i), y.Field(i); f.Comparable() && g.Comparable() && !f.Equal(g) {
+			return false
+		}
+	}
+	return true
 }
 
 // swap is the change of a connection's backend.
