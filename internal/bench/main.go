@@ -47,6 +47,9 @@ var tables = []struct {
 	{"follow", (*workplace).follow},
 	{"failover", (*workplace).failover},
 	{"http", (*workplace).http},
+	{"issuing", (*workplace).issuing},
+	{"crls", (*workplace).crls},
+	{"ocsp", (*workplace).ocsp},
 }
 
 func main() {

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"github.com/managedkeys/managedkeys/backend/software"
+	"github.com/managedkeys/managedkeys/managedkey"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+	"github.com/managedkeys/managedkeys/managedkey/store/bolt"
+	"github.com/managedkeys/managedkeys/managedkey/store/memory"
+	"github.com/managedkeys/managedkeys/namespace"
+	"github.com/managedkeys/managedkeys/pki"
+)
+
+// authority is a CA with a P-256 software key, and one that the standard library has the key of.
+type authority struct {
+	*pki.Authority
+	mount *managedkey.Mount
+	root  *pki.Issuer
+
+	bare     crypto.Signer
+	bareCert *x509.Certificate
+}
+
+func newAuthority(ctx context.Context, st store.Store) (*authority, func(), error) {
+	b := software.New(nil)
+	keys := managedkey.NewRegistry()
+	closeAll := func() { keys.Close(); b.Close() }
+	err := keys.Create(ctx, managedkey.Entry{Ref: namespace.Ref{Name: "ca"}, Backend: b, AllowGenerateKey: true, AnyMount: true,
+		Params: software.Params{KeyName: "ca", KeyType: software.ECDSA, Curve: software.P256}})
+	if err != nil {
+		return nil, closeAll, err
+	}
+	a := new(authority)
+	if a.mount, err = keys.Mount(ctx, "", "pki"); err != nil {
+		return nil, closeAll, err
+	}
+	if a.Authority, err = pki.OpenAuthority(ctx, a.mount, st, nil); err != nil {
+		return nil, closeAll, err
+	}
+	subject := pkix.Name{Country: []string{"SE"}, Organization: []string{"Example"}, CommonName: "Root"}
+	if a.root, err = a.GenerateRoot(ctx, pki.KeyRef{Name: "ca"}, "root", pki.CATemplate{Subject: subject, Validity: 3650 * 24 * time.Hour}); err != nil {
+		return nil, closeAll, err
+	}
+	if a.bare, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, closeAll, err
+	}
+	template := *a.root.Certificate()
+	template.PublicKey = a.bare.Public()
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, a.bare.Public(), a.bare)
+	if err != nil {
+		return nil, closeAll, err
+	}
+	a.bareCert, err = x509.ParseCertificate(der)
+	return a, closeAll, err
+}
+
+// byHand signs a request as a program without this library would: check it, create the certificate, parse what came of it.
+func (a *authority) byHand(csr []byte) operation {
+	return func() error {
+		request, err := x509.ParseCertificateRequest(csr)
+		if err != nil {
+			return err
+		}
+		if err := request.CheckSignature(); err != nil {
+			return err
+		}
+		serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 142))
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		template := &x509.Certificate{SerialNumber: serial, Subject: request.Subject, DNSNames: request.DNSNames, NotBefore: now, NotAfter: now.Add(time.Hour),
+			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true}
+		der, err := x509.CreateCertificate(rand.Reader, template, a.bareCert, request.PublicKey, a.bare)
+		if err != nil {
+			return err
+		}
+		_, err = x509.ParseCertificate(der)
+		return err
+	}
+}
+
+// issuing prints how many requests a second are signed, and what each part of it costs.
+func (w *workplace) issuing() error {
+	ctx := context.Background()
+	leaf, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "www.example.com"}, DNSNames: []string{"www.example.com"}}, leaf)
+	if err != nil {
+		return err
+	}
+	inFile, err := bolt.Open(filepath.Join(w.dir, "pki-issuing"), nil)
+	if err != nil {
+		return err
+	}
+	defer inFile.Close()
+	inMemory := memory.New(nil)
+	defer inMemory.Close()
+	names := []string{"standard library", "no lint, no store", "throwaway signature and zlint", "no lint, stored in memory", "all, stored in memory", "all, stored in bolt"}
+	var ops []operation
+	for i, how := range []struct {
+		lint, keep bool
+		st         store.Store
+	}{{}, {st: inMemory}, {lint: true, st: inMemory}, {keep: true, st: inMemory}, {lint: true, keep: true, st: inMemory}, {lint: true, keep: true, st: inFile}} {
+		st := how.st
+		if st == nil {
+			st = inMemory
+		}
+		a, closeAll, err := newAuthority(ctx, st)
+		defer closeAll()
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			ops = append(ops, a.byHand(csr))
+			continue
+		}
+		role := pki.NewRole("r")
+		role.AllowAnyName, role.KeyType, role.NoStore = true, "any", !how.keep
+		if !how.lint {
+			role.LintProfile, role.LintOffReason = pki.LintOff, "measured without"
+		}
+		if err := a.PutRole(ctx, role); err != nil {
+			return err
+		}
+		ops = append(ops, func() error {
+			_, err := a.Sign(ctx, "r", csr, pki.IssueRequest{TTL: time.Hour})
+			return err
+		})
+	}
+	fmt.Printf("Requests for P-256 leaves signed per second with a P-256 software key, beside the standard library doing so by hand (check,\n"+
+		"create, parse); median of %d rounds of %v, ratios within a round.\n\n", *rounds, *window)
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(out, "goroutines\twhat is done\tcertificates/s\tµs\tratio\t")
+	for _, n := range []int{1, 8} {
+		rates, err := interleaved(ops, n, *rounds, *window)
+		if err != nil {
+			return err
+		}
+		for i, name := range names {
+			fmt.Fprintf(out, "%d\t%s\t%.0f\t%.0f\t%.2f\t\n", n, name, median(rates[i]), 1e6*float64(n)/median(rates[i]), ratio(rates[i], rates[0]))
+		}
+	}
+	return out.Flush()
+}
+
+// ocspClients are how many ask at once.
+var ocspClients = []int{1, 64}
+
+// ocsp prints how many OCSP questions a second are answered.
+func (w *workplace) ocsp() error {
+	ctx := context.Background()
+	st := memory.New(nil)
+	defer st.Close()
+	a, closeAll, err := newAuthority(ctx, st)
+	defer closeAll()
+	if err != nil {
+		return err
+	}
+	role := pki.NewRole("r")
+	role.AllowAnyName, role.KeyType = true, "ec"
+	if err := a.PutRole(ctx, role); err != nil {
+		return err
+	}
+	var kept [][]byte
+	var certs []*x509.Certificate
+	for range 100 {
+		pair, err := a.Issue(ctx, "r", pki.IssueRequest{CommonName: "www.example.com"})
+		if err != nil {
+			return err
+		}
+		der, err := ocsp.CreateRequest(pair.Certificate, a.root.Certificate(), nil)
+		if err != nil {
+			return err
+		}
+		kept, certs = append(kept, der), append(certs, pair.Certificate)
+	}
+	fresh, err := withNonce(kept[0])
+	if err != nil {
+		return err
+	}
+	if err := a.SetOCSPConfig(ctx, pki.OCSPConfig{Nonce: true}); err != nil {
+		return err
+	}
+	var next atomic.Int64
+	ask := func(der []byte) error {
+		if answer := a.AnswerOCSP(ctx, der); answer.Status != pki.OCSPSuccessful || answer.Err != nil {
+			return fmt.Errorf("an answer is %s: %w", answer.Status, answer.Err)
+		}
+		return nil
+	}
+	ops := []operation{func() error {
+		now := time.Now()
+		_, err := ocsp.CreateResponse(a.bareCert, a.bareCert, ocsp.Response{Status: ocsp.Good, SerialNumber: certs[0].SerialNumber, ThisUpdate: now, NextUpdate: now.Add(time.Hour)}, a.bare)
+		return err
+	}, func() error { return ask(kept[next.Add(1)%int64(len(kept))]) }, func() error { return ask(fresh) }}
+	fmt.Printf("OCSP questions answered per second, from the request's bytes to the answer's, by a P-256 software key, beside golang.org/x/crypto/ocsp\n"+
+		"signing an answer with crypto/ecdsa; the store is in memory. Median of %d rounds of %v, ratios within a round.\n\n", *rounds, *window)
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(out, "clients\tx/crypto signs\tkept\tratio\twith a nonce\tratio\t")
+	for _, n := range ocspClients {
+		rates, err := interleaved(ops, n, *rounds, *window)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%d\t%.0f\t%.0f\t%.1f\t%.0f\t%.2f\t\n", n, median(rates[0]), median(rates[1]), ratio(rates[1], rates[0]), median(rates[2]), ratio(rates[2], rates[0]))
+	}
+	return out.Flush()
+}
+
+// withNonce returns an OCSP request with a nonce, so that its answer is signed.
+func withNonce(der []byte) ([]byte, error) {
+	var request struct {
+		TBS struct {
+			List asn1.RawValue
+		}
+	}
+	if _, err := asn1.Unmarshal(der, &request); err != nil {
+		return nil, err
+	}
+	type extension struct {
+		ID    asn1.ObjectIdentifier
+		Value []byte
+	}
+	type tbs struct {
+		List       asn1.RawValue
+		Extensions []extension `asn1:"explicit,tag:2"`
+	}
+	nonce := append([]byte{4, 16}, make([]byte, 16)...)
+	return asn1.Marshal(struct{ TBS tbs }{tbs{request.TBS.List, []extension{{asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2}, nonce}}}})
+}
