@@ -45,7 +45,7 @@ func describeDecrypt(opts crypto.DecrypterOpts) string {
 	switch o := opts.(type) {
 	case *rsa.OAEPOptions:
 		return "RSAES-OAEP with " + o.Hash.String()
-	case backend.RawRSAOptions:
+	case *backend.RawRSAOptions:
 		return "RSA without padding"
 	}
 	return ""

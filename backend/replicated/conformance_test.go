@@ -60,7 +60,7 @@ var kinds = []struct {
 		Signs: []x509.SignatureAlgorithm{x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512},
 	}, software.Params{KeyType: software.ECDSA}, func() any { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) }},
 	{backendtest.Key{
-		Name: "ed", Algorithm: "Ed25519", Signs: []x509.SignatureAlgorithm{x509.PureEd25519}, SignatureContexts: true,
+		Name: "ed", Algorithm: "Ed25519", Signs: []x509.SignatureAlgorithm{x509.PureEd25519}, Digests: []crypto.Hash{crypto.SHA512}, SignatureContexts: true,
 	}, software.Params{KeyType: software.Ed25519}, func() any { return ed25519.NewKeyFromSeed(randomBytes(32)) }},
 	{backendtest.Key{Name: "mldsa", Algorithm: "ML-DSA-44", SignatureContexts: true},
 		software.Params{KeyType: software.MLDSA}, func() any { return must(mldsa.GenerateKey(mldsa.MLDSA44())) }},

@@ -205,6 +205,9 @@ func options(req backend.SignRequest) (input []byte, opts crypto.SignerOpts) {
 	case backend.RSAPSS:
 		return req.Digest, &rsa.PSSOptions{Hash: req.Hash, SaltLength: req.SaltLength}
 	case backend.Ed25519:
+		if req.Hash != 0 {
+			return req.Digest, &ed25519.Options{Hash: req.Hash, Context: req.Context}
+		}
 		return req.Message, &ed25519.Options{Context: req.Context}
 	case backend.MLDSA:
 		return req.Message, &mldsa.Options{Context: req.Context}
@@ -222,7 +225,7 @@ func (r *replica) sign(ctx context.Context, req backend.SignRequest) ([]byte, er
 func (r *replica) decrypt(ctx context.Context, req backend.DecryptRequest) ([]byte, error) {
 	var opts crypto.DecrypterOpts = &rsa.OAEPOptions{Hash: req.Hash, Label: req.Label}
 	if req.Raw {
-		opts = backend.RawRSAOptions{}
+		opts = new(backend.RawRSAOptions)
 	}
 	return try(ctx, r, func(ctx context.Context, key backend.Key) ([]byte, error) {
 		return as(key, func(d backend.Decrypter) ([]byte, error) { return d.DecryptContext(ctx, req.Ciphertext, opts) })

@@ -44,7 +44,7 @@ func (e *entry) capabilities() backend.Capabilities {
 		caps.Signatures = signatures([]backend.Scheme{backend.ECDSA}, []crypto.Hash{own}, rest, otherHashes)
 	case Ed25519:
 		caps.Usages |= backend.UsageSign | backend.UsageVerify
-		caps.Signatures = []backend.SignatureAlgorithm{{Scheme: backend.Ed25519}}
+		caps.Signatures = []backend.SignatureAlgorithm{{Scheme: backend.Ed25519}, {Scheme: backend.Ed25519, Hash: crypto.SHA512}}
 		caps.SignatureContexts = true
 	case MLDSA:
 		caps.Usages |= backend.UsageSign | backend.UsageVerify

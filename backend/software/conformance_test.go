@@ -43,7 +43,7 @@ var (
 		{Params: Params{KeyType: ECDSA, Curve: P256}, Algorithm: "ECDSA P-256", Signs: ecdsaSigns, Digests: extraDigests, Agrees: true},
 		{Params: Params{KeyType: ECDSA, Curve: P384}, Algorithm: "ECDSA P-384", Signs: ecdsaSigns, Digests: extraDigests, Agrees: true},
 		{Params: Params{KeyType: ECDSA, Curve: P521}, Algorithm: "ECDSA P-521", Signs: ecdsaSigns, Digests: extraDigests, Agrees: true},
-		{Params: Params{KeyType: Ed25519}, Algorithm: "Ed25519", Signs: []x509.SignatureAlgorithm{x509.PureEd25519}, SignatureContexts: true},
+		{Params: Params{KeyType: Ed25519}, Algorithm: "Ed25519", Signs: []x509.SignatureAlgorithm{x509.PureEd25519}, Digests: []crypto.Hash{crypto.SHA512}, SignatureContexts: true},
 		{Params: Params{KeyType: MLDSA, ParameterSet: 44}, Algorithm: "ML-DSA-44", SignatureContexts: true},
 		{Params: Params{KeyType: MLDSA, ParameterSet: 65}, Algorithm: "ML-DSA-65", SignatureContexts: true},
 		{Params: Params{KeyType: MLDSA, ParameterSet: 87}, Algorithm: "ML-DSA-87", SignatureContexts: true},

@@ -12,7 +12,7 @@
 //
 //	RSA      2048, 3072, 4096 bits; signs PKCS #1 v1.5 and PSS with any salt; decrypts OAEP; wraps with OAEP and SHA-256
 //	ECDSA    P-256, P-384, P-521; agrees on secrets (ECDH), too
-//	ED25519  signs messages, with a context string if there is one; no Ed25519ph
+//	ED25519  signs messages, and digests by SHA-512 (Ed25519ph), with a context string if there is one
 //	ML-DSA   44, 65, 87; signs messages, with a context string if there is one
 //	ML-KEM   768, 1024; decapsulates (FIPS 203)
 //	AES      128, 256 bits; AES-GCM; wraps 16 to 8192 bytes with AES-KWP (RFC 5649)

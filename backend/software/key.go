@@ -153,7 +153,11 @@ func (e *entry) sign(_ context.Context, req backend.SignRequest) ([]byte, error)
 	case *ecdsa.PrivateKey:
 		signature, err = ecdsa.SignASN1(rand.Reader, key, req.Digest)
 	case ed25519.PrivateKey:
-		signature, err = key.Sign(rand.Reader, req.Message, &ed25519.Options{Context: req.Context})
+		input := req.Message
+		if req.Hash != 0 {
+			input = req.Digest
+		}
+		signature, err = key.Sign(rand.Reader, input, &ed25519.Options{Hash: req.Hash, Context: req.Context})
 	case *mldsa.PrivateKey:
 		signature, err = key.Sign(rand.Reader, req.Message, &mldsa.Options{Context: req.Context})
 	}
