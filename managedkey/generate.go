@@ -50,7 +50,12 @@ func (r *Registry) Import(ctx context.Context, ref namespace.Ref, material any) 
 		err := fmt.Errorf("material is nil; it takes a private key or bytes: %w", backend.ErrInvalidParams)
 		return nil, fail("import", ref, "", err)
 	}
-	return r.make(ctx, "import", ref, func(e *entry, st *state) (callFunc, commitFunc, error) {
+	return r.make(ctx, "import", ref, importing(material))
+}
+
+// importing returns the plan that puts material into the key manager.
+func importing(material any) planFunc {
+	return func(e *entry, st *state) (callFunc, commitFunc, error) {
 		if !st.is(allowStore) {
 			return nil, nil, fmt.Errorf("the entry has allow_store_key off: %w", backend.ErrNotPermitted)
 		}
@@ -65,7 +70,7 @@ func (r *Registry) Import(ctx context.Context, ref namespace.Ref, material any) 
 			return importer.Import(ctx, st.params, material, &backend.ImportOptions{Replace: st.is(allowReplace)})
 		}
 		return e.pinning(st, true, call), e.replacing(st), nil
-	})
+	}
 }
 
 // errReplace adds to an error that wraps ErrKeyExists that policy is why the key can't be replaced.

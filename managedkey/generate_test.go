@@ -2,6 +2,7 @@ package managedkey
 
 import (
 	"context"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
@@ -270,4 +271,33 @@ func TestErrorsOfMakingNameTheOperation(t *testing.T) {
 		}
 		check(t, err, backend.ErrNotPermitted, fmt.Sprintf("managedkey: %s %q (fake): ", op, in.Ref))
 	}
+}
+
+// A mount imports what it was granted, and nothing else.
+func TestMountImport(t *testing.T) {
+	_, private, _ := ed25519.GenerateKey(nil)
+	r := NewRegistry()
+	c := newClient(newVault())
+	in := entryOf(c, "a/ca", allUsages)
+	in.AllowStoreKey = true
+	mustCreate(t, r, in)
+	m := mustMount(t, r, in.Ref.Namespace, "transit")
+	_, err := m.Import(t.Context(), "ca", private)
+	check(t, err, backend.ErrNotPermitted)
+	_, err = m.Import(t.Context(), "nobody", private)
+	check(t, err, backend.ErrKeyNotFound)
+	if c.makes.Load() != 0 {
+		t.Error("the backend was asked")
+	}
+	check(t, r.Grant(t.Context(), m, "ca"), nil)
+	_, err = m.Import(t.Context(), "ca", nil)
+	check(t, err, backend.ErrInvalidParams, "material is nil")
+	k, err := m.Import(t.Context(), "ca", private)
+	check(t, err, nil)
+	if k.ID() != mustMountKey(t, m, "ca").ID() {
+		t.Error("a look-up gives another key")
+	}
+	check(t, r.Revoke(t.Context(), m, "ca"), nil)
+	_, err = k.SignContext(t.Context(), nil, crypto.Hash(0))
+	check(t, err, backend.ErrNotPermitted)
 }

@@ -83,6 +83,32 @@ func (m *Mount) Rotate(ctx context.Context, nameOrUUID string) (_ *Key, err erro
 	return &Key{bound: st.bound, seat: s}, nil
 }
 
+// Import puts key material that the program holds into the key manager, as [Registry.Import] does, and returns its handle for this
+// mount. The entry must have AllowStoreKey.
+func (m *Mount) Import(ctx context.Context, nameOrUUID string, material any) (_ *Key, err error) {
+	ctx, done, err := m.begin(ctx, "import", nameOrUUID)
+	if err != nil {
+		return nil, err
+	}
+	defer done(&err)
+	e := m.space.resolve(nameOrUUID)
+	if e == nil {
+		return nil, m.fail("import", nameOrUUID, "", m.absent())
+	}
+	s, err := m.take(e)
+	if err != nil {
+		return nil, m.fail("import", nameOrUUID, e.kind(), err)
+	}
+	if isNil(material) {
+		return nil, m.fail("import", nameOrUUID, e.kind(), fmt.Errorf("material is nil; it takes a private key or bytes: %w", backend.ErrInvalidParams))
+	}
+	st, err := e.make(ctx, importing(material))
+	if err != nil {
+		return nil, m.fail("import", nameOrUUID, e.kind(), err)
+	}
+	return &Key{bound: st.bound, seat: s}, nil
+}
+
 func (e *entry) rotate(ctx context.Context, opts *RotateOptions) (*state, error) {
 	if opts.Params == nil && (!isNil(opts.Backend) || opts.Connection != "") {
 		return nil, fmt.Errorf("field Params is nil, but Backend or Connection is given: %w", backend.ErrInvalidParams)

@@ -74,6 +74,18 @@ func (e *Engine) CreateKey(ctx context.Context, name string, opts KeyOptions) er
 	return e.add(ctx, name, rec)
 }
 
+// Upsert makes a transit key as CreateKey does unless there is one of that name, whatever it is like, and tells whether it did.
+func (e *Engine) Upsert(ctx context.Context, name string, opts KeyOptions) (made bool, err error) {
+	if k := e.known(name); k != nil && k.broken == nil {
+		return false, nil
+	}
+	err = e.CreateKey(ctx, name, opts)
+	if errors.Is(err, backend.ErrKeyExists) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // newRecord returns the record of a key without versions.
 func (e *Engine) newRecord(opts *KeyOptions) (*record, error) {
 	if opts.Type == "" && opts.ManagedKey != "" {

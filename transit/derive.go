@@ -72,16 +72,23 @@ func (v *version) aead(context []byte) (cipher.AEAD, []byte, error) {
 	if v.rec.Convergent == 2 {
 		nonceKey = context
 	}
-	if t.name == TypeChaCha20Poly1305 {
-		c, err := chacha20poly1305.New(secret[:t.size])
-		return c, nonceKey, err
-	}
-	block, err := aes.NewCipher(secret[:t.size])
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := cipher.NewGCM(block)
+	c, err := t.newAEAD(secret[:t.size])
 	return c, nonceKey, err
+}
+
+// newAEAD returns the cipher of a type with a nonce.
+func (t *softType) newAEAD(secret []byte) (cipher.AEAD, error) {
+	switch t.name {
+	case TypeChaCha20Poly1305:
+		return chacha20poly1305.New(secret)
+	case TypeXChaCha20Poly1305:
+		return chacha20poly1305.NewX(secret)
+	}
+	block, err := aes.NewCipher(secret)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
 }
 
 // checkNonce refuses a nonce where this package chooses it.

@@ -8,7 +8,7 @@ import (
 	"github.com/managedkeys/managedkeys/backend"
 )
 
-var derivable = []string{TypeAES128, TypeAES256, TypeChaCha20Poly1305}
+var derivable = []string{TypeAES128, TypeAES256, TypeChaCha20Poly1305, TypeXChaCha20Poly1305}
 
 // A derived key is another one for each context; a convergent one has one ciphertext for each plaintext and context.
 func TestDerived(t *testing.T) {

@@ -21,6 +21,9 @@ type EncryptRequest struct {
 	Nonce     []byte // of convergent encryption version 1, which requires it; others take none
 	Reference string // comes back in the result of a batch
 
+	// PaddingScheme is, for RSA keys, PaddingOAEP (also if empty) or PaddingPKCS1v15; others take none.
+	PaddingScheme string
+
 	KeyVersion int // the version to encrypt with; 0 is the latest
 }
 
@@ -32,6 +35,10 @@ type DecryptRequest struct {
 	Ciphertext                     string // vault:v<version>:<base64>
 	AssociatedData, Context, Nonce []byte // as in EncryptRequest
 	Reference                      string
+
+	// PaddingScheme is as in EncryptRequest. PaddingPKCS1v15 must be allowed by Options.AllowPKCS1v15, and then has no wrong
+	// paddings: their plaintexts are random bytes.
+	PaddingScheme string
 }
 
 func (r DecryptRequest) reference() string { return r.Reference }
@@ -43,6 +50,9 @@ type RewrapRequest struct {
 	AssociatedData, Context, Nonce []byte // of the old ciphertext and the new one
 	Reference                      string
 	KeyVersion                     int // of the new ciphertext; 0 is the latest
+
+	// The padding schemes of the old ciphertext and the new one, as in DecryptRequest and EncryptRequest.
+	DecryptPaddingScheme, EncryptPaddingScheme string
 }
 
 func (r RewrapRequest) reference() string { return r.Reference }
@@ -78,7 +88,7 @@ func (e *Engine) encrypt(ctx context.Context, k *key, r EncryptRequest) (string,
 	if len(r.Plaintext) > maxPlaintext {
 		return "", 0, invalid("plaintext of %d bytes; it takes at most %d", len(r.Plaintext), maxPlaintext)
 	}
-	h, oaep, err := e.cipher(ctx, k, v, r.AssociatedData, r.Context, r.Nonce)
+	h, pad, err := e.cipher(ctx, k, v, &cipherRequest{r.AssociatedData, r.Context, r.Nonce, r.PaddingScheme, false})
 	if err != nil {
 		return "", 0, err
 	}
@@ -86,8 +96,10 @@ func (e *Engine) encrypt(ctx context.Context, k *key, r EncryptRequest) (string,
 	switch {
 	case k.rec.Derived:
 		ciphertext, err = v.sealDerived(ctx, &r)
-	case oaep != nil:
-		ciphertext, err = h.EncryptContext(ctx, r.Plaintext, oaep)
+	case pad != nil && pad.pkcs1v15:
+		ciphertext, err = v.encryptPKCS1v15(ctx, h, r.Plaintext)
+	case pad != nil:
+		ciphertext, err = h.EncryptContext(ctx, r.Plaintext, pad.oaep)
 	default:
 		ciphertext, err = h.Seal(ctx, r.Plaintext, r.AssociatedData)
 	}
@@ -124,7 +136,7 @@ func (e *Engine) decrypt(ctx context.Context, k *key, r DecryptRequest) ([]byte,
 	if !ok {
 		return nil, 0, invalid("invalid ciphertext: could not decode base64")
 	}
-	h, oaep, err := e.cipher(ctx, k, v, r.AssociatedData, r.Context, r.Nonce)
+	h, pad, err := e.cipher(ctx, k, v, &cipherRequest{r.AssociatedData, r.Context, r.Nonce, r.PaddingScheme, true})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -132,8 +144,10 @@ func (e *Engine) decrypt(ctx context.Context, k *key, r DecryptRequest) ([]byte,
 	switch {
 	case k.rec.Derived:
 		plaintext, err = v.openDerived(ctx, raw, &r)
-	case oaep != nil:
-		plaintext, err = h.DecryptContext(ctx, raw, oaep)
+	case pad != nil && pad.pkcs1v15:
+		plaintext, err = v.decryptPKCS1v15(ctx, h, raw)
+	case pad != nil:
+		plaintext, err = h.DecryptContext(ctx, raw, pad.oaep)
 	default:
 		plaintext, err = h.Open(ctx, raw, r.AssociatedData)
 	}
@@ -159,7 +173,9 @@ func (e *Engine) rewrap(ctx context.Context, k *key, r RewrapRequest) (string, i
 	if _, _, err := e.choose(ctx, k, "encryption", r.KeyVersion); err != nil {
 		return "", 0, err
 	}
-	plaintext, _, err := e.decrypt(ctx, k, DecryptRequest{Ciphertext: r.Ciphertext, AssociatedData: r.AssociatedData, Context: r.Context, Nonce: r.Nonce})
+	plaintext, _, err := e.decrypt(ctx, k, DecryptRequest{
+		Ciphertext: r.Ciphertext, AssociatedData: r.AssociatedData, Context: r.Context, Nonce: r.Nonce, PaddingScheme: r.DecryptPaddingScheme,
+	})
 	if err != nil {
 		return "", 0, err
 	}
@@ -168,21 +184,30 @@ func (e *Engine) rewrap(ctx context.Context, k *key, r RewrapRequest) (string, i
 	if number := r.KeyVersion; number == 0 && k.version(k.latest()).rec.Convergent != 1 || number > 0 && number <= k.latest() && k.version(number).rec.Convergent != 1 {
 		nonce = nil // it was that of the old version
 	}
-	return e.encrypt(ctx, k, EncryptRequest{Plaintext: plaintext, AssociatedData: r.AssociatedData, Context: r.Context, Nonce: nonce, KeyVersion: r.KeyVersion})
+	return e.encrypt(ctx, k, EncryptRequest{
+		Plaintext: plaintext, AssociatedData: r.AssociatedData, Context: r.Context, Nonce: nonce, KeyVersion: r.KeyVersion, PaddingScheme: r.EncryptPaddingScheme,
+	})
 }
 
 // algorithmHMAC is what backend.Capabilities.Algorithm says of a key that authenticates and does nothing else.
 const algorithmHMAC = "HMAC"
 
-// cipher returns what encrypts with v, and how: the options of RSAES-OAEP, or nil for an AEAD. A derived key has no handle.
-func (e *Engine) cipher(ctx context.Context, k *key, v *version, associatedData, derivation, nonce []byte) (handle, *rsa.OAEPOptions, error) {
+// cipherRequest is what requests to encrypt and decrypt have in common.
+type cipherRequest struct {
+	associatedData, context, nonce []byte
+	padding                        string
+	decrypting                     bool
+}
+
+// cipher returns what encrypts with v, and how: the padding of RSA, or nil for an AEAD. A derived key has no handle.
+func (e *Engine) cipher(ctx context.Context, k *key, v *version, r *cipherRequest) (handle, *padding, error) {
 	if v.public == nil && v.soft != nil && v.soft.t.nonce == 0 {
 		return nil, nil, unsupported("message encryption not supported for key type %s", v.kind)
 	}
-	if err := k.checkContext(derivation); err != nil {
+	if err := k.checkContext(r.context); err != nil {
 		return nil, nil, err
 	}
-	if err := v.checkNonce(nonce); err != nil {
+	if err := v.checkNonce(r.nonce); err != nil {
 		return nil, nil, err
 	}
 	if k.rec.Derived {
@@ -195,11 +220,18 @@ func (e *Engine) cipher(ctx context.Context, k *key, v *version, associatedData,
 	if err != nil {
 		return nil, nil, err
 	}
-	oaep, err := v.oaep(h.Capabilities(), associatedData)
-	return h, oaep, err
+	caps := h.Capabilities()
+	switch pad, err := e.paddingOf(v, caps, r); {
+	case err != nil:
+		return nil, nil, err
+	case pad != nil:
+		return h, pad, nil
+	}
+	pad, err := v.oaep(caps, r.associatedData)
+	return h, pad, err
 }
 
-func (v *version) oaep(caps backend.Capabilities, associatedData []byte) (*rsa.OAEPOptions, error) {
+func (v *version) oaep(caps backend.Capabilities, associatedData []byte) (*padding, error) {
 	switch v.public.(type) {
 	case nil:
 		if caps.Algorithm != algorithmHMAC {
@@ -210,104 +242,13 @@ func (v *version) oaep(caps backend.Capabilities, associatedData []byte) (*rsa.O
 			break
 		}
 		if len(associatedData) > 0 {
-			return nil, invalid("associated_data provided for non-AEAD cipher suite %s", v.kind)
+			return nil, noAssociatedData(v)
 		}
 		hash := caps.OAEPHashes[0]
 		if slices.Contains(caps.OAEPHashes, crypto.SHA256) {
 			hash = crypto.SHA256
 		}
-		return &rsa.OAEPOptions{Hash: hash}, nil
+		return &padding{oaep: &rsa.OAEPOptions{Hash: hash}}, nil
 	}
 	return nil, unsupported("message encryption not supported for key type %s", v.kind)
-}
-
-// DataKeyRequest asks for a new key to encrypt data with, outside of the engine.
-type DataKeyRequest struct {
-	Bits                           int    // 128, 256 or 512; 0 is 256
-	AssociatedData, Context, Nonce []byte // as in EncryptRequest
-	KeyVersion                     int    // as in EncryptRequest
-}
-
-// DataKey is a new key, and its ciphertext by which [Engine.Decrypt] gives it back.
-type DataKey struct {
-	Plaintext  []byte
-	Ciphertext string
-}
-
-// NewDataKey returns a data key of random bytes from this process. For a key that comes wrapped only, drop the Plaintext. Errors
-// are those of Encrypt.
-func (e *Engine) NewDataKey(ctx context.Context, name string, r DataKeyRequest) (DataKey, error) {
-	if r.Bits == 0 {
-		r.Bits = 256
-	}
-	if r.Bits != 128 && r.Bits != 256 && r.Bits != 512 {
-		return DataKey{}, invalid("invalid bit length: %d; it takes 128, 256 and 512", r.Bits)
-	}
-	plaintext := randomBytes(r.Bits / 8)
-	ciphertext, err := e.Encrypt(ctx, name, EncryptRequest{
-		Plaintext: plaintext, AssociatedData: r.AssociatedData, Context: r.Context, Nonce: r.Nonce, KeyVersion: r.KeyVersion,
-	})
-	if err != nil {
-		return DataKey{}, err
-	}
-	return DataKey{plaintext, ciphertext}, nil
-}
-
-const wrappingKeyKind = "wrapping key"
-
-// WrapKey returns key material that the key manager has wrapped, by AES Key Wrap with Padding (RFC 5649) or RSAES-OAEP with
-// SHA-256, as vault:v<version>:<base64>. It needs the usage wrap. version is as in EncryptRequest. The error is as for Encrypt.
-func (e *Engine) WrapKey(ctx context.Context, name string, material []byte, version int) (string, error) {
-	k, err := e.usable(ctx, wrappingKeyKind, name)
-	if err != nil {
-		return "", err
-	}
-	k, v, err := e.choose(ctx, k, "wrapping", version)
-	if err != nil {
-		return "", err
-	}
-	if k.rec.Derived {
-		return "", unsupported("key %q is a derived one; those don't wrap", name)
-	}
-	h, err := e.handle(ctx, k, v)
-	if err != nil {
-		return "", err
-	}
-	wrapped, err := h.WrapKey(ctx, material)
-	if err != nil {
-		return "", failed("wrap", k, v, err)
-	}
-	return format(v.number, wrapped, base64.StdEncoding), nil
-}
-
-// UnwrapKey returns the key material that WrapKey wrapped. It needs the usage unwrap. The error is as for Decrypt.
-func (e *Engine) UnwrapKey(ctx context.Context, name, wrapped string) ([]byte, error) {
-	k, err := e.usable(ctx, wrappingKeyKind, name)
-	if err != nil {
-		return nil, err
-	}
-	number, encoded, err := parse("wrapped key", wrapped)
-	if err != nil {
-		return nil, err
-	}
-	k, v, err := e.made(ctx, k, "wrapped key", number)
-	if err != nil {
-		return nil, err
-	}
-	raw, ok := decode(encoded, base64.StdEncoding)
-	if !ok {
-		return nil, invalid("invalid wrapped key: could not decode base64")
-	}
-	if k.rec.Derived {
-		return nil, unsupported("key %q is a derived one; those don't unwrap", name)
-	}
-	h, err := e.handle(ctx, k, v)
-	if err != nil {
-		return nil, err
-	}
-	material, err := h.UnwrapKey(ctx, raw)
-	if err != nil {
-		return nil, decryptionError("unwrap", k, v, err)
-	}
-	return material, nil
 }

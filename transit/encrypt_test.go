@@ -72,7 +72,7 @@ func TestOAEPHash(t *testing.T) {
 		"the key's first":            {[]crypto.Hash{crypto.SHA1, crypto.SHA512}, crypto.SHA1},
 	} {
 		oaep, err := (&version{public: pub}).oaep(backend.Capabilities{OAEPHashes: c.hashes}, nil)
-		if err != nil || oaep == nil || oaep.Hash != c.want {
+		if err != nil || oaep == nil || oaep.oaep.Hash != c.want {
 			t.Errorf("%s: got %+v, %v", name, oaep, err)
 		}
 	}

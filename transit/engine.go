@@ -35,6 +35,12 @@ type Options struct {
 	// can read the store can read the keys. It is for tests.
 	AllowUnsealed bool
 
+	// AllowPKCS1v15 lets RSA keys decrypt RSAES-PKCS1-v1_5 where a request asks for it: software keys, and managed keys that
+	// decrypt without a padding scheme (see backend.Capabilities.RawRSA). A ciphertext with a wrong padding then has a plaintext
+	// of random bytes and no error ("implicit rejection"), which is the only way not to be an oracle for such ciphertexts.
+	// Who can make do with RSAES-OAEP leaves it off.
+	AllowPKCS1v15 bool
+
 	// BatchParallel is how many items of one batch are worked on at the same time, at least 1; 0 means DefaultBatchParallel. What
 	// is done in this process is never spread over more than GOMAXPROCS. MaxBatch is how many items a batch may have; 0 means
 	// DefaultMaxBatch.

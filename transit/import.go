@@ -110,7 +110,7 @@ func (e *Engine) material(ctx context.Context, in *Import, rec *record) (version
 	case len(in.PublicKey) > 0 && (!t.public || rec.Derived):
 		return versionRecord{}, invalid("import: a public key for a key of type %s, which is symmetric or derived", rec.Type)
 	case len(in.PublicKey) > 0:
-		public, err := parsePublic(in.PublicKey)
+		public, err := parsePublic("import", in.PublicKey)
 		if err != nil {
 			return versionRecord{}, err
 		}
@@ -185,23 +185,24 @@ func (e *Engine) prove(ctx context.Context, t *softType, v *versionRecord) error
 	return nil
 }
 
-// parsePublic reads a public key in PEM or DER.
-func parsePublic(data []byte) (crypto.PublicKey, error) {
+// parsePublic reads a public key in PEM or DER. op is for the error: "import".
+func parsePublic(op string, data []byte) (crypto.PublicKey, error) {
 	if block, rest := pem.Decode(data); block != nil {
 		if block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
-			return nil, invalid("import: public key: got PEM of type %.40q; it takes one PUBLIC KEY", block.Type)
+			return nil, invalid("%s: public key: got PEM of type %.40q; it takes one PUBLIC KEY", op, block.Type)
 		}
 		data = block.Bytes
 	}
 	public, err := backend.ParsePublicKey(data)
 	if err != nil {
-		return nil, invalid("import: public key can't be parsed: %v", err)
+		return nil, invalid("%s: public key can't be parsed: %v", op, err)
 	}
 	return public, nil
 }
 
-// ImportKey makes a transit key of a software type whose first version is in. Of opts, ManagedKey must be empty. The key can't be
-// rotated by [Engine.Rotate] unless allowRotation is set, but has versions by [Engine.ImportVersion].
+// ImportKey makes a transit key whose first version is in. A software key can't be rotated by [Engine.Rotate] unless allowRotation is
+// set, but has versions by [Engine.ImportVersion]. With opts.ManagedKey the private or secret key goes into the key manager of that
+// managed key, whose entry must have AllowStoreKey, and nothing of it stays here; WrappingKey needs Options.Software all the same.
 //
 // The error is as for [Engine.CreateKey], wraps [backend.ErrDecryption] for a ciphertext that can't be unwrapped, and
 // [backend.ErrInvalidParams] for a key that isn't sound or not of the type.
@@ -216,14 +217,47 @@ func (e *Engine) ImportKey(ctx context.Context, name string, in Import, opts Key
 	if err != nil {
 		return err
 	}
+	rec.Imported, rec.AllowRotation = true, allowRotation
+	if rec.managed() {
+		return e.importManaged(ctx, name, opts.ManagedKey, &in, rec)
+	}
 	v, err := e.material(ctx, &in, rec)
 	if err != nil {
 		return err
 	}
 	v.Created = e.now()
-	rec.Imported, rec.AllowRotation = true, allowRotation
 	if rec.Type == TypeHMAC {
 		rec.KeySize = len(v.Material)
+	}
+	rec.append(v)
+	return e.add(ctx, name, rec)
+}
+
+// importManaged is ImportKey for a managed key.
+func (e *Engine) importManaged(ctx context.Context, name, managedKey string, in *Import, rec *record) error {
+	switch k, err := e.find(ctx, "key", name); { // before anything is put into the key manager
+	case err == nil && k != nil:
+		return fmt.Errorf("transit: key %q: %w", name, backend.ErrKeyExists)
+	case !errors.Is(err, backend.ErrKeyNotFound):
+		return err
+	case len(in.Ciphertext) == 0 || len(in.PublicKey) > 0:
+		return invalid("import: a managed key takes a ciphertext and no public key")
+	}
+	plaintext, err := e.unwrap(ctx, in)
+	if err != nil {
+		return err
+	}
+	defer clear(plaintext)
+	var material any = bytes.Clone(plaintext) // of a symmetric key; the backend looks whether it fits
+	if private, err := mldsax509.ParsePKCS8PrivateKey(plaintext); err == nil {
+		material = private
+	}
+	if _, err := e.mount.Import(ctx, managedKey, material); err != nil {
+		return fmt.Errorf("transit: import: managed key %.80q: %w", managedKey, err)
+	}
+	v, err := e.open(ctx, managedKey)
+	if err != nil {
+		return err
 	}
 	rec.append(v)
 	return e.add(ctx, name, rec)

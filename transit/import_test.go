@@ -141,7 +141,7 @@ func TestImportRefused(t *testing.T) {
 	if got := e.List(); len(got) != 0 {
 		t.Errorf("there are %v", got)
 	}
-	wantError(t, e.ImportKey(ctx, "k", Import{Ciphertext: good}, KeyOptions{ManagedKey: "x"}, false), backend.ErrUnsupported, "by its entry")
+	wantError(t, e.ImportKey(ctx, "k", Import{Ciphertext: good}, KeyOptions{ManagedKey: "x"}, false), backend.ErrKeyNotFound, "import: managed key")
 }
 
 func publicPEM(tb testing.TB, public crypto.PublicKey) []byte {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -45,6 +46,8 @@ type version struct {
 	hash   crypto.Hash    // likewise
 
 	soft *softKey // nil for a managed key
+
+	rejecter atomic.Pointer[rejecter] // of RSAES-PKCS1-v1_5, once it was needed
 }
 
 // newKey returns a key from its record. Versions that before had already are taken over, with what was opened of them.
@@ -121,6 +124,7 @@ type handle interface {
 	GenerateRandom(ctx context.Context, n int) ([]byte, error)
 	WrapKey(ctx context.Context, material []byte) ([]byte, error)
 	UnwrapKey(ctx context.Context, wrapped []byte) ([]byte, error)
+	ECDHContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error)
 }
 
 var (

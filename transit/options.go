@@ -139,18 +139,22 @@ func (s *scheme) message(r *SignRequest, v *version) error {
 	if err := r.onlyRSA(v); err != nil {
 		return err
 	}
-	if r.Prehashed || r.HashAlgorithm != "" && r.HashAlgorithm != HashNone {
-		return unsupported("hash algorithm %.40q, prehashed %t: a key of type %s signs the input itself", r.HashAlgorithm, r.Prehashed, v.kind)
+	_, ml := v.public.(*mldsa.PublicKey)
+	switch {
+	case !ml && r.Prehashed && (r.HashAlgorithm == "" || hashes[r.HashAlgorithm] == crypto.SHA512):
+		s.hash = crypto.SHA512
+	case r.Prehashed || r.HashAlgorithm != "" && r.HashAlgorithm != HashNone:
+		return unsupported("hash algorithm %.40q, prehashed %t: a key of type %s signs the input itself, or if it is %s a digest by sha2-512", r.HashAlgorithm, r.Prehashed, v.kind, TypeEd25519)
 	}
-	switch _, ml := v.public.(*mldsa.PublicKey); {
+	switch {
 	case len(r.SignatureContext) > maxSignatureContext:
 		return invalid("signature context of %d bytes; it takes at most %d", len(r.SignatureContext), maxSignatureContext)
-	case r.SignatureContext == "":
-		s.opts = crypto.Hash(0)
-	case ml:
+	case ml && r.SignatureContext != "":
 		s.opts = &mldsa.Options{Context: r.SignatureContext}
+	case s.hash != 0 || r.SignatureContext != "":
+		s.opts = &ed25519.Options{Hash: s.hash, Context: r.SignatureContext}
 	default:
-		s.opts = &ed25519.Options{Context: r.SignatureContext}
+		s.opts = crypto.Hash(0)
 	}
 	return nil
 }

@@ -16,7 +16,8 @@ type SignRequest struct {
 
 	// HashAlgorithm is one of sha1, sha2-224, sha2-256, sha2-384, sha2-512, sha3-224, sha3-256, sha3-384, sha3-512 and
 	// none. Empty is sha2-256, or the hash that the key prefers if it can't sign with that. none is for RSA with
-	// pkcs1v15 and Prehashed, where the input is padded as it is, and for Ed25519 and ML-DSA, which take nothing else.
+	// pkcs1v15 and Prehashed, where the input is padded as it is, and for Ed25519 and ML-DSA, which take nothing else;
+	// but a digest by sha2-512 that is Prehashed is signed with Ed25519ph (RFC 8032, Section 5.1).
 	HashAlgorithm string
 
 	// SignatureAlgorithm is, for RSA, pss or pkcs1v15. Empty is pss, or pkcs1v15 if the key can do nothing else. Other
@@ -33,7 +34,7 @@ type SignRequest struct {
 	// Marshaling is asn1 (also if empty) or jws. It must be the same for verifying.
 	Marshaling string
 
-	// SignatureContext is the context string of Ed25519ctx (RFC 8032, Section 5.1) or ML-DSA (FIPS 204, Section 5.2), at most
+	// SignatureContext is the context string of Ed25519ctx, Ed25519ph (RFC 8032, Section 5.1) or ML-DSA (FIPS 204, Section 5.2), at most
 	// 255 bytes. Other keys take none.
 	SignatureContext string
 

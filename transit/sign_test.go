@@ -141,7 +141,7 @@ func TestSignRefused(t *testing.T) {
 		"ECDSA with salt":     {"p256", SignRequest{SaltLength: "hash"}, backend.ErrInvalidParams, "they are for RSA keys"},
 		"ECDSA none":          {"p256", SignRequest{HashAlgorithm: "none", Prehashed: true}, backend.ErrInvalidParams, "requires an RSA key"},
 		"Ed25519 hash":        {"ed25519", SignRequest{HashAlgorithm: "sha2-512"}, backend.ErrUnsupported, "a key of type ed25519 signs the input itself"},
-		"Ed25519 prehashed":   {"ed25519", SignRequest{Prehashed: true}, backend.ErrUnsupported, "prehashed true"},
+		"Ed25519 prehashed":   {"ed25519", SignRequest{Prehashed: true, HashAlgorithm: "sha2-256"}, backend.ErrUnsupported, "prehashed true"},
 		"ML-DSA hash":         {"mldsa", SignRequest{HashAlgorithm: "sha2-512"}, backend.ErrUnsupported, "ml-dsa-65"},
 		"aes":                 {"aes", SignRequest{}, backend.ErrUnsupported, "key type aes256-gcm96 does not support signing"},
 		"hmac":                {"hmac", SignRequest{}, backend.ErrUnsupported, "key type hmac does not support signing"},

@@ -137,13 +137,13 @@ func checkCiphertext(t *testing.T, e *Engine, name, ciphertext string, want []by
 				t.Fatal(berr)
 			}
 			aead, err = cipher.NewGCM(block)
-		} else {
-			aead, err = chacha20poly1305.New(secret)
+		} else if aead, err = chacha20poly1305.New(secret); name == TypeXChaCha20Poly1305 {
+			aead, err = chacha20poly1305.NewX(secret)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err = aead.Open(nil, raw[:12], raw[12:], nil)
+		got, err = aead.Open(nil, raw[:aead.NonceSize()], raw[aead.NonceSize():], nil)
 	}
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the exported key decrypts to %q, %v", got, err)

@@ -8,11 +8,11 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	mldsax509 "filippo.io/mldsa/x509"
 	"github.com/google/uuid"
-	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/managedkeys/managedkeys/backend"
 )
@@ -73,12 +73,12 @@ func (e *Engine) openSoft(ctx context.Context, s *softKey) (*softHandle, error) 
 	switch {
 	case s.rec.Material == nil:
 		return &softHandle{kind: s.t.name, public: s.public}, nil
-	case s.t.name == TypeChaCha20Poly1305:
-		aead, err := chacha20poly1305.New(s.rec.Material)
+	case s.t.name == TypeChaCha20Poly1305, s.t.name == TypeXChaCha20Poly1305:
+		aead, err := s.t.newAEAD(s.rec.Material)
 		if err != nil {
 			return nil, err
 		}
-		return s.here(backend.Capabilities{Algorithm: "ChaCha20-Poly1305", Usages: backend.UsageEncrypt | backend.UsageDecrypt}, aead, nil)
+		return s.here(backend.Capabilities{Algorithm: strings.Replace(s.t.name, "chacha20-poly", "ChaCha20-Poly", 1), Usages: backend.UsageEncrypt | backend.UsageDecrypt}, aead, nil)
 	case s.t.cmac():
 		return s.here(backend.Capabilities{Algorithm: fmt.Sprintf("AES-%d", 8*s.t.size), Usages: backend.UsageMAC, MACs: []backend.MACAlgorithm{backend.AESCMAC}}, nil, s.rec.Material)
 	case !s.t.public:
@@ -161,6 +161,7 @@ func (e *Engine) forget(before, now *key) {
 		if v.soft == nil || now != nil && now.broken == nil && now.rec.ID == before.rec.ID && v.number >= now.rec.First {
 			continue
 		}
+		v.rejecter.Store(nil)
 		for _, h := range []*softHandle{v.soft.key.Swap(nil), v.soft.hmac.Swap(nil)} {
 			e.discard(h, before.name)
 		}

@@ -22,24 +22,25 @@ import (
 
 // The types of keys, in the words of the HTTP API. All but the first are software keys.
 const (
-	TypeManaged          = "managed_key"
-	TypeAES128           = "aes128-gcm96"
-	TypeAES256           = "aes256-gcm96"
-	TypeChaCha20Poly1305 = "chacha20-poly1305"
-	TypeEd25519          = "ed25519"
-	TypeP256             = "ecdsa-p256"
-	TypeP384             = "ecdsa-p384"
-	TypeP521             = "ecdsa-p521"
-	TypeRSA2048          = "rsa-2048"
-	TypeRSA3072          = "rsa-3072"
-	TypeRSA4096          = "rsa-4096"
-	TypeHMAC             = "hmac"
-	TypeAES128CMAC       = "aes128-cmac"
-	TypeAES192CMAC       = "aes192-cmac"
-	TypeAES256CMAC       = "aes256-cmac"
-	TypeMLDSA44          = "ml-dsa-44"
-	TypeMLDSA65          = "ml-dsa-65"
-	TypeMLDSA87          = "ml-dsa-87"
+	TypeManaged           = "managed_key"
+	TypeAES128            = "aes128-gcm96"
+	TypeAES256            = "aes256-gcm96"
+	TypeChaCha20Poly1305  = "chacha20-poly1305"
+	TypeXChaCha20Poly1305 = "xchacha20-poly1305"
+	TypeEd25519           = "ed25519"
+	TypeP256              = "ecdsa-p256"
+	TypeP384              = "ecdsa-p384"
+	TypeP521              = "ecdsa-p521"
+	TypeRSA2048           = "rsa-2048"
+	TypeRSA3072           = "rsa-3072"
+	TypeRSA4096           = "rsa-4096"
+	TypeHMAC              = "hmac"
+	TypeAES128CMAC        = "aes128-cmac"
+	TypeAES192CMAC        = "aes192-cmac"
+	TypeAES256CMAC        = "aes256-cmac"
+	TypeMLDSA44           = "ml-dsa-44"
+	TypeMLDSA65           = "ml-dsa-65"
+	TypeMLDSA87           = "ml-dsa-87"
 )
 
 // softType is one type of software keys.
@@ -69,6 +70,7 @@ var softTypes = func() map[string]*softType {
 		{name: TypeAES128, keyType: "AES", derives: true, size: 16, nonce: 12},
 		{name: TypeAES256, keyType: "AES", derives: true, size: 32, nonce: 12},
 		{name: TypeChaCha20Poly1305, derives: true, size: chacha20poly1305.KeySize, nonce: chacha20poly1305.NonceSize},
+		{name: TypeXChaCha20Poly1305, derives: true, size: chacha20poly1305.KeySize, nonce: chacha20poly1305.NonceSizeX},
 		{name: TypeEd25519, keyType: "ED25519", public: true, derives: true, generate: func() (any, error) {
 			_, key, err := ed25519.GenerateKey(rand.Reader)
 			return key, err
