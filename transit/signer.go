@@ -3,6 +3,7 @@ package transit
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
 	"fmt"
 	"io"
 
@@ -92,8 +93,14 @@ func (s *Signer) SignMessage(_ io.Reader, message []byte, opts crypto.SignerOpts
 	return s.SignMessageContext(s.context(), message, opts)
 }
 
-// SignContext is Sign, bounded by ctx. Digest and opts are as for [backend.Signer]; the error is as for [Engine.Sign].
+// SignContext is Sign, bounded by ctx. Digest and opts are as for [backend.Signer], but an ECDSA key takes nil opts too, as that of
+// crypto/ecdsa does: a digest of 32, 48 or 64 bytes is then one by SHA-2. The error is as for [Engine.Sign].
 func (s *Signer) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if _, ok := s.version.public.(*ecdsa.PublicKey); ok && opts == nil {
+		if h, ok := sha2[len(digest)]; ok {
+			opts = h
+		}
+	}
 	return s.sign(ctx, digest, opts, handle.SignContext)
 }
 
@@ -101,6 +108,9 @@ func (s *Signer) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 func (s *Signer) SignMessageContext(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error) {
 	return s.sign(ctx, message, opts, handle.SignMessageContext)
 }
+
+// sha2 are the hashes of certificates, by size in bytes.
+var sha2 = map[int]crypto.Hash{32: crypto.SHA256, 48: crypto.SHA384, 64: crypto.SHA512}
 
 func (s *Signer) sign(ctx context.Context, input []byte, opts crypto.SignerOpts, sign func(handle, context.Context, []byte, crypto.SignerOpts) ([]byte, error)) ([]byte, error) {
 	if opts == nil {
