@@ -51,6 +51,15 @@ func BenchmarkEncrypt(b *testing.B) {
 			}
 		}
 	})
+	b.Run("bytes", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetBytes(1024)
+		for b.Loop() {
+			if _, _, err := h.engine.EncryptBytes(b.Context(), "k", nil, EncryptRequest{Plaintext: plaintext}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("handle", func(b *testing.B) {
 		var key backend.AEAD = h.engine.known("k").version(1).soft.key.Load().key.(backend.AEAD)
 		b.ReportAllocs()

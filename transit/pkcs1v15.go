@@ -197,7 +197,7 @@ const (
 )
 
 // paddingOf checks a padding scheme for v, and returns nil for RSAES-OAEP and AEADs.
-func (e *Engine) paddingOf(v *version, caps backend.Capabilities, r *cipherRequest) (*padding, error) {
+func (e *Engine) paddingOf(v *version, caps backend.Capabilities, r cipherRequest) (*padding, error) {
 	scheme := r.padding
 	if scheme != "" && scheme != PaddingOAEP && scheme != PaddingPKCS1v15 {
 		return nil, invalid("padding_scheme %.40q; it takes %s and %s", scheme, PaddingOAEP, PaddingPKCS1v15)
