@@ -110,20 +110,26 @@ func cloudRates(ctx context.Context, all []*cloud) error {
 // interleaved measures the operations in turn from n goroutines, in every round beginning with another one, and returns the
 // rates of each.
 func interleaved(ops []operation, n, rounds int, window time.Duration) ([][]float64, error) {
-	rates := make([][]float64, len(ops))
+	rates, _, err := interleavedSpeeds(ops, n, rounds, window)
+	return rates, err
+}
+
+// interleavedSpeeds is interleaved that also returns the rates per second of processor time.
+func interleavedSpeeds(ops []operation, n, rounds int, window time.Duration) (rates, cpu [][]float64, err error) {
+	rates, cpu = make([][]float64, len(ops)), make([][]float64, len(ops))
 	for round := range rounds + 1 {
 		for i := range ops {
 			i = (i + round) % len(ops)
 			s, err := measure(ops[i], n, window)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if round > 0 { // the first one warms up
-				rates[i] = append(rates[i], s.rate)
+				rates[i], cpu[i] = append(rates[i], s.rate), append(cpu[i], s.cpu)
 			}
 		}
 	}
-	return rates, nil
+	return rates, cpu, nil
 }
 
 // cloudOpening prints what opening many keys takes.

@@ -31,11 +31,13 @@ const signatures = 3
 
 // contenders work in processes of the program itself.
 var contenders = map[string]contender{
-	"stdlib":      {open: stdlibKeys},
-	"software":    {open: softwareKeys},
-	contenderFast: {open: inlineKeys},
-	contenderKept: {open: keptKeys},
-	contenderOurs: {open: oursKeys, cold: oursCold, keys: oursOpen, narrow: oursNarrow},
+	"stdlib":         {open: stdlibKeys},
+	"software":       {open: softwareKeys},
+	contenderFast:    {open: inlineKeys},
+	contenderKept:    {open: keptKeys},
+	contenderTransit: {open: transitKeys},
+	contenderHandle:  {open: handleKeys},
+	contenderOurs:    {open: oursKeys, cold: oursCold, keys: oursOpen, narrow: oursNarrow},
 }
 
 var (

@@ -46,6 +46,7 @@ var tables = []struct {
 	{"creates", (*workplace).creates},
 	{"follow", (*workplace).follow},
 	{"failover", (*workplace).failover},
+	{"transit", (*workplace).transit},
 	{"http", (*workplace).http},
 	{"issuing", (*workplace).issuing},
 	{"crls", (*workplace).crls},

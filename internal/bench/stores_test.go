@@ -87,6 +87,37 @@ func TestThroughTable(t *testing.T) {
 	}
 }
 
+func TestTransitTable(t *testing.T) {
+	little(t)
+	size := streamed
+	t.Cleanup(func() { streamed = size })
+	streamed = 1 << 20
+	table := printed(t, place(t, false).transit)
+	rows := map[string]int{"sign P-256": 1, "AES-256-GCM 1 KiB": 1, "the same in an envelope": 1}
+	if _, err := softhsm.Module(); err == nil && hasCgo {
+		rows["SoftHSM2 "+algorithms[0]], rows["SoftHSM2 "+batchOf100] = 2, 1
+	}
+	for l := range strings.Lines(table) {
+		for row := range rows {
+			figures, ok := strings.CutPrefix(strings.TrimSpace(l), row)
+			if got := strings.Fields(figures); ok && len(got) == 5 { // goroutines, two rates and two ratios
+				rows[row]--
+				for i := range got {
+					number(t, got, i)
+				}
+			}
+		}
+	}
+	for row, missing := range rows {
+		if missing != 0 {
+			t.Errorf("%d lines of %s too few in:\n%s", missing, row, table)
+		}
+	}
+	if !strings.Contains(table, "A stream of 1 MiB") {
+		t.Errorf("%s lacks the stream", table)
+	}
+}
+
 func TestStoredTable(t *testing.T) {
 	little(t)
 	got := line(t, printed(t, place(t, false).stored), "250")
