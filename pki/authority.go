@@ -57,8 +57,9 @@ func OpenAuthority(ctx context.Context, mount *managedkey.Mount, st store.Store,
 // The store has, below pki/<id of the mount>/ and as JSON where nothing else is said:
 //
 //	config/{main,issuers,mount}         URLs, cluster and CRLs; the default issuer; when it was made and how far it is tidied
+//	config/{keys,tidy}                  the default key; when to tidy by itself
 //	issuers/<id>, issuer-names/<name>   issuers; ids by name
-//	keys/<SHA-256>                      managed keys that were used, by public key
+//	keys/<SHA-256>, key-names/<name>    managed keys that were used, by public key; ids by name
 //	roles/<name>                        roles, as DecodeRole reads them
 //	certs/<serial>                      certificates; what finds them is in search.go
 //	revoked/<signer>/<serial>           what is in CRLs, as entry in DER; a signer is a name and a key

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,7 +17,8 @@ import (
 )
 
 type issuersRecord struct {
-	Default string `json:"default"`
+	Default       string `json:"default"`
+	FollowsLatest bool   `json:"follows_latest,omitempty"`
 }
 
 func decodeRecord(record store.Record, out any) error {
@@ -60,9 +62,22 @@ func (a *Authority) SetDefaultIssuer(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.apply(ctx, a.put("config/issuers", store.Any, issuersRecord{issuer.ID}),
-		store.Op{Kind: store.Check, Key: a.prefix + "issuers/" + issuer.ID, Expect: store.Expect(issuer.Version)})
-	return err
+	check := store.Op{Kind: store.Check, Key: a.prefix + "issuers/" + issuer.ID, Expect: store.Expect(issuer.Version)}
+	for try := 0; ; try++ {
+		var c issuersRecord
+		version, err := a.readIf(ctx, "config/issuers", &c)
+		if err != nil {
+			return err
+		}
+		c.Default = issuer.ID
+		_, err = a.apply(ctx, a.put("config/issuers", store.Expect(version), c), check)
+		if !errors.Is(err, store.ErrConflict) || try == maxTries {
+			return err
+		}
+		if again, err := a.Issuer(ctx, issuer.ID); err != nil || again.Version != issuer.Version {
+			return errors.Join(err, fmt.Errorf("pki: issuer %q: %w", ref, store.ErrConflict))
+		}
+	}
 }
 
 // DeleteIssuer removes an issuer, neither its key nor what it issued. Its certificates can still be revoked; a CRL says so
@@ -82,14 +97,15 @@ func (a *Authority) DeleteIssuer(ctx context.Context, ref string) error {
 		return err
 	}
 	if c.Default == issuer.ID {
-		ops = append(ops, a.remove("config/issuers", store.Expect(version)))
+		c.Default = ""
+		ops = append(ops, a.put("config/issuers", store.Expect(version), c))
 	}
 	_, err = a.apply(ctx, ops...)
 	a.forgetOCSP()
 	return err
 }
 
-// addIssuer stores a new issuer. The first one is the default.
+// addIssuer stores a new issuer. The first one is the default, and the latest one if the default follows.
 func (a *Authority) addIssuer(ctx context.Context, issuer *Issuer) (*Issuer, error) {
 	if issuer.ID == "" {
 		issuer.ID = uuid.NewString()
@@ -116,7 +132,7 @@ func (a *Authority) addIssuer(ctx context.Context, issuer *Issuer) (*Issuer, err
 		return nil, err
 	}
 	return issuer, update(ctx, a, "config/issuers", func(c *issuersRecord, _ uint64) error {
-		if c.Default != "" {
+		if c.Default != "" && !c.FollowsLatest {
 			return errUnchanged
 		}
 		c.Default = issuer.ID
@@ -190,11 +206,13 @@ type Key struct {
 	ID      string // hex SHA-256 of the public key's SubjectPublicKeyInfo
 	UUID    string // of the managed key's entry
 	Version int    // of that key
+	Name    string // unique in the authority; may be empty. See RenameKey
 }
 
 type keyRecord struct {
 	UUID    string `json:"uuid"`
 	Version int    `json:"version"`
+	Name    string `json:"name,omitempty"`
 }
 
 // remember stores that a key belongs to the authority, so that a certificate for it is recognised.
@@ -203,8 +221,13 @@ func (a *Authority) remember(ctx context.Context, key *managedkey.Key) error {
 	if err != nil {
 		return fmt.Errorf("pki: key %q: %w", key.ID(), err)
 	}
-	_, err = a.apply(ctx, a.put(fmt.Sprintf("keys/%x", sum), store.Any, keyRecord{key.UUID(), key.Version()}))
-	return err
+	return update(ctx, a, fmt.Sprintf("keys/%x", sum), func(r *keyRecord, version uint64) error {
+		if version != 0 && r.UUID == key.UUID() && r.Version == key.Version() {
+			return errUnchanged
+		}
+		r.UUID, r.Version = key.UUID(), key.Version()
+		return nil
+	})
 }
 
 // Keys returns the keys that were used for issuers and requests, sorted by id.
@@ -218,7 +241,7 @@ func (a *Authority) Keys(ctx context.Context) ([]Key, error) {
 		if err := decodeRecord(record, &r); err != nil {
 			return nil, err
 		}
-		out = append(out, Key{strings.TrimPrefix(record.Key, a.prefix+"keys/"), r.UUID, r.Version})
+		out = append(out, Key{strings.TrimPrefix(record.Key, a.prefix+"keys/"), r.UUID, r.Version, r.Name})
 	}
 	return out, nil
 }
@@ -234,5 +257,5 @@ func (a *Authority) keyOf(ctx context.Context, cert *x509.Certificate) (Key, err
 	if _, err := a.read(ctx, "keys/"+id, &r); err != nil {
 		return Key{}, fmt.Errorf("pki: certificate %s: no managed key of this authority has its public key (SHA-256 %s): %w", cert.Subject, id, cause(err))
 	}
-	return Key{id, r.UUID, r.Version}, nil
+	return Key{id, r.UUID, r.Version, r.Name}, nil
 }
