@@ -14,7 +14,7 @@ import (
 type Engine func(ctx context.Context, m *managedkey.Mount) (Handler, error)
 
 // Handler serves the paths of a mount. Requests have been authorized. Their URL.Path is the path within the mount, with a slash in
-// front; their Method is GET, HEAD, POST, DELETE or LIST; their context has the [Identity] and says on whose behalf they are. Answers
+// front; their Method is GET, HEAD, POST, PATCH, DELETE or LIST; their context has the [Identity] and says on whose behalf they are. Answers
 // are best made with [WriteData] and [WriteError], and bodies read with [ReadFields].
 //
 // Close is called when the mount is gone or the API closed, after the last request.
@@ -34,6 +34,11 @@ type Exister interface {
 // mount, without a slash in front.
 type Publisher interface {
 	Public(method, path string) bool
+}
+
+// Guarded is a Handler with paths that take the capability sudo besides, such as those that end a CA. path is as for Publisher.
+type Guarded interface {
+	Sudo(method, path string) bool
 }
 
 // engines are the handlers of mounts.

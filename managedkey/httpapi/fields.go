@@ -74,7 +74,8 @@ func readBody(r *http.Request) ([]byte, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	form := kind == "application/x-www-form-urlencoded" && data[0] == '{'
 	charset := strings.ToLower(params["charset"])
-	if r.Header.Get("Content-Type") != "" && (err != nil || kind != "application/json" && !form) || charset != "" && charset != "utf-8" {
+	patch := kind == "application/merge-patch+json" && r.Method == http.MethodPatch
+	if r.Header.Get("Content-Type") != "" && (err != nil || kind != "application/json" && !form && !patch) || charset != "" && charset != "utf-8" {
 		return nil, refuse(http.StatusUnsupportedMediaType, "header Content-Type: it takes application/json, in UTF-8")
 	}
 	if string(bytes.TrimSpace(data)) == "null" { // what stock clients write if there is nothing to say

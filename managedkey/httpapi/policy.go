@@ -18,7 +18,7 @@ const (
 	Create Capability = 1 << iota
 	Read
 	Update
-	Patch // no path takes it; policies of Vault have it
+	Patch // taken by paths of engines alone
 	Delete
 	List
 	Sudo

@@ -23,7 +23,7 @@ type call struct {
 	r         *http.Request  // with the context of the call
 	place                    // where it leads
 	asked     namespace.Path // by the header
-	method    string         // GET, HEAD, POST, DELETE or LIST
+	method    string         // GET, HEAD, POST, PATCH, DELETE or LIST
 	requestID string
 	id        *Identity // nil until it is known, and for public paths
 }
@@ -189,11 +189,11 @@ func methodOf(r *http.Request) (string, error) {
 				method = "LIST"
 			}
 		}
-	case http.MethodHead, http.MethodPost, http.MethodDelete, "LIST":
+	case http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete, "LIST":
 	default:
 		return "", errMethod
 	}
-	if method != http.MethodPost && r.ContentLength != 0 {
+	if method != http.MethodPost && method != http.MethodPatch && r.ContentLength != 0 {
 		return "", refuse(http.StatusBadRequest, "the method takes no body")
 	}
 	return method, nil
@@ -250,6 +250,8 @@ func (c *call) capability(exists func() bool) Capability {
 		return List
 	case http.MethodDelete:
 		return Delete
+	case http.MethodPatch:
+		return Patch
 	case http.MethodPost:
 		if exists != nil && !exists() {
 			return Create
@@ -349,6 +351,9 @@ func (c *call) engine(w http.ResponseWriter) error {
 		}
 	}
 	want := c.capability(exists)
+	if guarded, ok := handler.(Guarded); ok && guarded.Sudo(c.method, c.rest) {
+		want |= Sudo
+	}
 	if err := c.demand(want); err != nil {
 		return err
 	}

@@ -1,0 +1,37 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Raw stores a member as it is in JSON, for what has a form of its own. It is there and not null if *out is not nil afterwards.
+func (f *Fields) Raw(name string, out *json.RawMessage) {
+	if value, ok := f.take(name); ok {
+		*out = value
+	}
+}
+
+// Has reports whether a member is there, null or not, and has not been taken yet.
+func (f *Fields) Has(name string) bool {
+	_, ok := f.members[name]
+	return ok
+}
+
+// Time stores a moment in the form of RFC 3339, such as "2027-01-31T12:00:00Z". An empty string stores nothing.
+func (f *Fields) Time(name string, out *time.Time) {
+	var text string
+	f.String(name, &text)
+	if text == "" {
+		return
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		f.refuse(name, "a time such as 2027-01-31T12:00:00Z")
+		return
+	}
+	*out = at
+}
+
+// Refuse makes a member wrong whose form is right, and says what it takes. The first thing that is wrong counts.
+func (f *Fields) Refuse(name, takes string) { f.refuse(name, takes) }
