@@ -5,19 +5,6 @@ import (
 	"time"
 )
 
-// Settings are what [Authority.SetURLs], [Authority.SetCluster] and [Authority.SetCRLConfig] have set.
-type Settings struct {
-	URLs    URLs
-	Cluster ClusterConfig
-	CRL     CRLConfig
-}
-
-// Settings returns what was set; zero values are defaults.
-func (a *Authority) Settings(ctx context.Context) (Settings, error) {
-	c, err := a.config(ctx)
-	return Settings{c.URLs, c.Cluster, c.CRL}, err
-}
-
 // SetDefaultFollowsLatest says whether each new issuer becomes the default one. Without it, only the first does.
 func (a *Authority) SetDefaultFollowsLatest(ctx context.Context, follow bool) error {
 	return update(ctx, a, "config/issuers", func(c *issuersRecord, _ uint64) error {

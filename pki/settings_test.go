@@ -15,28 +15,6 @@ func memoryStore(tb testing.TB) store.Store {
 	return s
 }
 
-// TestSettings: what was set is what is read, and what was not is zero.
-func TestSettings(t *testing.T) {
-	f, ctx := newFirm(t, nil), t.Context()
-	s, err := f.Settings(ctx)
-	if err != nil || len(s.URLs.CRL) != 0 || s.Cluster.Path != "" || s.CRL.Expiry != 0 {
-		t.Errorf("%+v, %v; want nothing", s, err)
-	}
-	if err := f.SetURLs(ctx, testURLs); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.SetCluster(ctx, ClusterConfig{Path: "https://a.example/v1/pki"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.SetCRLConfig(ctx, CRLConfig{Expiry: time.Hour}); err != nil {
-		t.Fatal(err)
-	}
-	s, err = f.Settings(ctx)
-	if err != nil || s.URLs.CRL[0] != testURLs.CRL[0] || s.Cluster.Path != "https://a.example/v1/pki" || s.CRL.Expiry != time.Hour {
-		t.Errorf("%+v, %v", s, err)
-	}
-}
-
 // TestTidyConfig: it is kept, and refused if it could lose a revocation.
 func TestTidyConfig(t *testing.T) {
 	f, ctx := newFirm(t, nil), t.Context()

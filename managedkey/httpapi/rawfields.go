@@ -35,3 +35,18 @@ func (f *Fields) Time(name string, out *time.Time) {
 
 // Refuse makes a member wrong whose form is right, and says what it takes. The first thing that is wrong counts.
 func (f *Fields) Refuse(name, takes string) { f.refuse(name, takes) }
+
+// Text stores a string, or a number as it is written.
+func (f *Fields) Text(name string, out *string) {
+	value, ok := f.take(name)
+	if !ok {
+		return
+	}
+	if value[0] == '-' || '0' <= value[0] && value[0] <= '9' {
+		*out = string(value)
+		return
+	}
+	if value[0] != '"' || json.Unmarshal(value, out) != nil {
+		f.refuse(name, "a string or a number")
+	}
+}

@@ -1,0 +1,148 @@
+package httpapi
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
+	"github.com/managedkeys/managedkeys/pki"
+)
+
+// configRoutes are the paths of what is set for all issuers.
+var configRoutes = []route{
+	{path: "config/urls", get: readURLs, post: writeURLs},
+	{path: "config/cluster", get: readCluster, post: writeCluster},
+	{path: "config/crl", get: readCRLConfig, post: writeCRLConfig},
+}
+
+// takeURLs takes URLs; lists that are not there stay. Templates are always filled in, so that those who don't want that must have none.
+func takeURLs(f *api.Fields, u *pki.URLs, templating string) {
+	f.Strings("issuing_certificates", &u.Issuer)
+	f.Strings("crl_distribution_points", &u.CRL)
+	f.Strings("ocsp_servers", &u.OCSP)
+	fill := true
+	if f.Bool(templating, &fill); !fill && templated(*u) {
+		f.Refuse(templating, "true, for URLs with {{…}}: those are always filled in")
+	}
+	f.Unset("delta_crl_distribution_points")
+}
+
+func readURLs(c *call) (any, error) {
+	u, err := c.a.URLs(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	return object{"issuing_certificates": list(u.Issuer), "crl_distribution_points": list(u.CRL), "ocsp_servers": list(u.OCSP), "enable_templating": templated(u)}, nil
+}
+
+func writeURLs(c *call) (any, error) {
+	u, err := c.a.URLs(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	if err := c.read(func(f *api.Fields) { takeURLs(f, &u, "enable_templating") }); err != nil {
+		return nil, err
+	}
+	if err := c.a.SetURLs(c.ctx(), u); err != nil {
+		return nil, err
+	}
+	return readURLs(c)
+}
+
+func readCluster(c *call) (any, error) {
+	cluster, err := c.a.Cluster(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	return object{"path": cluster.Path, "aia_path": cluster.AIAPath}, nil
+}
+
+func writeCluster(c *call) (any, error) {
+	cluster, err := c.a.Cluster(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	err = c.read(func(f *api.Fields) {
+		f.String("path", &cluster.Path)
+		f.String("aia_path", &cluster.AIAPath)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.a.SetCluster(c.ctx(), cluster); err != nil {
+		return nil, err
+	}
+	return readCluster(c)
+}
+
+// span returns a time as people write it: 72h, 90m, 45s.
+func span(d time.Duration) string {
+	for _, unit := range []struct {
+		size time.Duration
+		name string
+	}{{time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}} {
+		if d%unit.size == 0 && d != 0 {
+			return strconv.FormatInt(int64(d/unit.size), 10) + unit.name
+		}
+	}
+	return strings.TrimSuffix(d.String(), "0s") + "0s"
+}
+
+func readCRLConfig(c *call) (any, error) {
+	crl, err := c.a.CRLConfig(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	ocsp, err := c.a.OCSPConfig(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	return object{
+		"expiry": span(crl.Expiry), "disable": false, "auto_rebuild": true, "auto_rebuild_grace_period": span(crl.Grace),
+		"ocsp_disable": ocsp.Disabled, "ocsp_expiry": span(ocsp.Validity),
+	}, nil
+}
+
+// writeCRLConfig changes what is given. Lists are always made by themselves when they are due, and whenever something was revoked.
+func writeCRLConfig(c *call) (any, error) {
+	crl, err := c.a.CRLConfig(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	ocsp, err := c.a.OCSPConfig(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	before, rebuild := crl, true
+	was := ocsp
+	err = c.read(func(f *api.Fields) {
+		f.Duration("expiry", &crl.Expiry)
+		f.Duration("auto_rebuild_grace_period", &crl.Grace)
+		f.Bool("auto_rebuild", &rebuild)
+		f.Bool("ocsp_disable", &ocsp.Disabled)
+		f.Duration("ocsp_expiry", &ocsp.Validity)
+		f.Unset("disable", "cross_cluster_revocation", "unified_crl", "unified_crl_on_existing_paths")
+	})
+	if err != nil {
+		return nil, err
+	}
+	if crl.Expiry != before.Expiry && crl.Grace == before.Grace {
+		crl.Grace = 0 // its default goes with the expiry
+	}
+	if ocsp.Validity != was.Validity {
+		ocsp.MaxAge = 0
+	}
+	if !rebuild {
+		c.warn("auto_rebuild: CRLs are made by themselves all the same, when they are due and after each revocation")
+	}
+	if err := c.a.SetCRLConfig(c.ctx(), crl); err != nil {
+		return nil, err
+	}
+	if ocsp != was {
+		if err := c.a.SetOCSPConfig(c.ctx(), ocsp); err != nil {
+			return nil, err
+		}
+	}
+	return readCRLConfig(c)
+}

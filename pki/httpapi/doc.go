@@ -1,0 +1,57 @@
+// Package httpapi serves certificate authorities of package pki over the HTTP API that the PKI engines of Vault and OpenBao have, so
+// that their command lines, Go clients, cert-manager, Terraform providers and scripts work with it. [New] makes an engine for package
+// managedkey/httpapi:
+//
+//	engine, err := pkihttp.New(store, nil)
+//	api, err := httpapi.New(keys, &httpapi.Options{…, Engines: map[string]httpapi.Engine{"pki": engine}})
+//
+// A mount of that type then is an authority, whose state is in the store under the mount's id.
+//
+// # Paths
+//
+// Below the mount; :type is kms (managed_key_name or managed_key_id says which key), existing (key_ref) or internal, and :ref the id
+// or name of an issuer, or "default". LIST of issuers and GET of what is marked * are for everybody.
+//
+//	POST                     root/generate/:type, issuers/generate/root/:type
+//	POST                     root/rotate/:type, root/replace
+//	POST                     root/sign-intermediate, issuer/:ref/sign-intermediate
+//	POST                     root/sign-self-issued, issuer/:ref/sign-self-issued     with sudo
+//	DELETE                   root                                                    with sudo: removes all issuers, and no managed key
+//	POST                     intermediate/generate/:type, issuers/generate/intermediate/:type, intermediate/cross-sign
+//	POST                     intermediate/set-signed, issuers/import/bundle, issuers/import/cert, config/ca
+//	LIST                     issuers
+//	GET, POST, PATCH, DELETE issuer/:ref
+//	GET                      issuer/:ref/{json,der,pem} *, issuer/:ref/crl[/der,/pem] *
+//	POST                     issuer/:ref/revoke, issuer/:ref/reissue
+//	LIST, POST               keys; keys/generate/:type
+//	GET, POST, DELETE        key/:ref
+//	GET, POST                config/{issuers,keys,urls,crl,cluster,auto-tidy}
+//	LIST                     roles
+//	GET, POST, PATCH, DELETE roles/:name
+//	POST                     issue/:role, sign/:role, sign-verbatim[/:role], and the same below issuer/:ref/
+//	POST                     revoke, revoke-with-key
+//	LIST                     certs, certs/detailed, certs/revoked
+//	GET                      cert/:serial[/raw[/pem]] *, cert/{ca,ca_chain,crl} *, ca[/pem] *, ca_chain *, crl[/pem] *
+//	GET, POST                crl/rotate
+//	POST, GET                ocsp *, ocsp/:request *
+//	POST, GET                tidy, tidy-cancel; tidy-status
+//
+// # What differs from Vault's engine
+//
+// It is stricter, and says so: a field that is unknown, or that asks for what there isn't, is refused and not passed over. No
+// private key of a CA is taken or given out: the type exported, keys/import and bundles with private keys are refused, and so is the
+// type internal unless both program ([Options].SoftwareKey) and mount ([OptionSoftwareKeys]) allow keys in software. sign-verbatim
+// takes [OptionVerbatim]. A CA certificate has no subject alternative names, and none outlives its issuer. TTLs above max_ttl are
+// refused, not cut. What would break a rule of RFC 5280 is refused before anything is signed.
+//
+// It knows more: revoke takes a reason; root/rotate answers with the certificates of both roots by each other; certificates that were
+// revoked are in the next CRL that anybody reads. Ids of keys are the SHA-256 hashes of their SubjectPublicKeyInfos.
+//
+// What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases, unified CRLs of clusters, and manual chains.
+//
+// # Errors
+//
+// A request that is wrong is answered 400, with the rule, the field and what it takes; 403 if the mount may not use the key or the
+// issuer may not do that; 404 for an issuer, role or certificate that isn't there; 409 if somebody else was faster; and 503 while the
+// key manager or store is away. No error has a private key in it.
+package httpapi

@@ -1,0 +1,161 @@
+package httpapi
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/managedkeys/managedkeys/managedkey"
+	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
+	"github.com/managedkeys/managedkeys/managedkey/store"
+	"github.com/managedkeys/managedkeys/pki"
+)
+
+// The options of a mount that its engine acts on, each "true" or "false". They can be changed while the mount is used.
+const (
+	// OptionVerbatim lets sign-verbatim issue what requests ask for, under no role's rules for names.
+	OptionVerbatim = "allow_sign_verbatim"
+
+	// OptionSoftwareKeys lets CAs have keys that Options.SoftwareKey makes: the types "internal" of generate.
+	OptionSoftwareKeys = "allow_software_keys"
+)
+
+// Options are the options of [New]. The zero value is fine, and so is nil.
+type Options struct {
+	// PSS and Linters are those of pki.Options.
+	PSS     bool
+	Linters []pki.Linter
+
+	// SoftwareKey makes a key of the kind "rsa", "ec" or "ed25519" and of so many bits, 0 for the usual number, and returns its name
+	// for the mount, which it is granted to. nil refuses keys in software, whatever the mount allows.
+	SoftwareKey func(ctx context.Context, m *managedkey.Mount, kind string, bits int) (name string, err error)
+
+	// Maintain is how often CRLs that are due are made, and how often it is looked whether to tidy; 0 is a minute. A negative
+	// one leaves both to those who ask for them.
+	Maintain time.Duration
+
+	// Now returns the current time; nil means time.Now.
+	Now func() time.Time
+
+	// Logger is told what goes wrong in the background; nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// New returns the engine of mounts whose authorities have their state in st, which must not be closed before the API. opts may be
+// nil.
+func New(st store.Store, opts *Options) (api.Engine, error) {
+	if st == nil {
+		return nil, errors.New("pki/httpapi: the store is nil")
+	}
+	if opts == nil {
+		opts = new(Options)
+	}
+	o := *opts
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Maintain == 0 {
+		o.Maintain = time.Minute
+	}
+	return func(ctx context.Context, m *managedkey.Mount) (api.Handler, error) {
+		h := &handler{mount: m, opts: o}
+		var err error
+		if h.a, err = pki.OpenAuthority(ctx, m, st, h.options(false)); err != nil {
+			return nil, err
+		}
+		if h.verbatim, err = pki.OpenAuthority(ctx, m, st, h.options(true)); err != nil {
+			return nil, err
+		}
+		h.begin()
+		return h, nil
+	}, nil
+}
+
+func (h *handler) options(verbatim bool) *pki.Options {
+	return &pki.Options{Now: h.opts.Now, PSS: h.opts.PSS, Linters: h.opts.Linters, AllowVerbatim: verbatim}
+}
+
+// handler serves the paths of a mount.
+type handler struct {
+	mount    *managedkey.Mount
+	opts     Options
+	a        *pki.Authority
+	verbatim *pki.Authority // the same one, and may sign verbatim; which of the two is used is decided for each request
+
+	life    context.Context // until Close
+	end     context.CancelFunc
+	running sync.WaitGroup
+	tidy    tidying
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{handler: h, w: w, r: r}
+	to := routes().find(r.URL.Path[1:], &c.params)
+	if to == nil {
+		api.WriteError(w, r, errUnsupported)
+		return
+	}
+	do := to.method(r.Method)
+	if do == nil {
+		w.Header().Set("Allow", to.allowed())
+		api.WriteError(w, r, errMethod)
+		return
+	}
+	data, err := do(c)
+	switch {
+	case err != nil:
+		api.WriteError(w, r, answerTo(err))
+	default:
+		c.write(data)
+	}
+}
+
+// Public implements api.Publisher.
+func (h *handler) Public(method, path string) bool {
+	to := routes().find(path, nil)
+	switch {
+	case to == nil:
+		return false
+	case method == http.MethodPost:
+		return to.open && to.post != nil
+	case method == "LIST":
+		return to.public && to.list != nil
+	}
+	return to.public && to.get != nil && (method == http.MethodGet || method == http.MethodHead)
+}
+
+// Sudo implements api.Guarded.
+func (h *handler) Sudo(method, path string) bool {
+	to := routes().find(path, nil)
+	return to != nil && to.sudo && (method == http.MethodPost || method == http.MethodDelete)
+}
+
+// Close implements api.Handler: it ends what is done in the background, and waits for that.
+func (h *handler) Close() error {
+	h.end()
+	h.running.Wait()
+	return nil
+}
+
+// allows reports whether an option of the mount is "true".
+func (h *handler) allows(option string) bool { return h.mount.Options()[option] == "true" }
+
+// public returns the public key that a reference to a managed key stands for.
+func (h *handler) public(ctx context.Context, ref pki.KeyRef) (crypto.PublicKey, error) {
+	key, err := h.mount.Key(ctx, ref.Name)
+	if ref.Version != 0 {
+		key, err = h.mount.KeyVersion(ctx, ref.Name, ref.Version)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return key.Public(), nil
+}

@@ -1,0 +1,95 @@
+package httpapi
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"strings"
+)
+
+// maxBundle bounds the blocks of a bundle in PEM.
+const maxBundle = 64
+
+// blocks returns the PEM blocks of a field. Between them may stand what people and tools write there, but no line that begins like
+// a block and is none.
+func blocks(field, data string) ([]*pem.Block, error) {
+	rest := []byte(strings.ReplaceAll(data, `\n`, "\n")) // as shells pass it on
+	var out []*pem.Block
+	begins := bytes.Count(rest, []byte("-----BEGIN "))
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if out = append(out, block); len(out) > maxBundle {
+			return nil, refuse("field %s: it has more than %d PEM blocks", field, maxBundle)
+		}
+	}
+	if len(out) == 0 || len(out) != begins {
+		return nil, refuse("field %s: it takes certificates in PEM; %d of %d blocks can be read", field, len(out), begins)
+	}
+	return out, nil
+}
+
+// certificates returns the certificates of a field in PEM. A private key among them is refused: keys are managed.
+func certificates(field, data string) ([]*x509.Certificate, error) {
+	all, err := blocks(field, data)
+	if err != nil {
+		return nil, err
+	}
+	var out []*x509.Certificate
+	for i, block := range all {
+		switch {
+		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			return nil, refuse("field %s: block %d is a private key; a CA's key stays in its key manager: import it there, and the certificate here", field, i)
+		case strings.HasSuffix(block.Type, "CRL"):
+			return nil, refuse("field %s: block %d is a CRL; it takes certificates", field, i)
+		case block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" && block.Type != "TRUSTED CERTIFICATE":
+			return nil, refuse("field %s: block %d is of type %.40q; it takes CERTIFICATE", field, i, block.Type)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, refuse("field %s: block %d is no certificate: %v", field, i, err)
+		}
+		out = append(out, cert)
+	}
+	return out, nil
+}
+
+// certificate returns the one certificate of a field.
+func certificate(field, data string) (*x509.Certificate, error) {
+	certs, err := certificates(field, data)
+	if err != nil {
+		return nil, err
+	}
+	if len(certs) != 1 {
+		return nil, refuse("field %s: it has %d certificates; it takes one", field, len(certs))
+	}
+	return certs[0], nil
+}
+
+// privateKey returns the private key of a field in PEM: PKCS #1, SEC 1 or PKCS #8. No error shows anything of it.
+func privateKey(field, data string) (crypto.Signer, error) {
+	all, err := blocks(field, data)
+	if err != nil || len(all) != 1 {
+		return nil, refuse("field %s: it takes one private key in PEM", field)
+	}
+	der := all[0].Bytes
+	var key any
+	switch all[0].Type {
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(der)
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(der)
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(der)
+	default:
+		return nil, refuse("field %s: it takes a block of type PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY", field)
+	}
+	signer, ok := key.(crypto.Signer)
+	if err != nil || !ok {
+		return nil, refuse("field %s: it is no private key of a kind that signs", field)
+	}
+	return signer, nil
+}

@@ -1,0 +1,279 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
+	"github.com/managedkeys/managedkeys/pki"
+)
+
+// tidyRoutes are the paths of what removes what has expired.
+var tidyRoutes = []route{
+	{path: "tidy", post: startTidy},
+	{path: "tidy-status", get: tidyStatus},
+	{path: "tidy-cancel", post: cancelTidy},
+	{path: "config/auto-tidy", get: readAutoTidy, post: writeAutoTidy},
+}
+
+// tidying is the state of tidying in this process. One run is under way at a time.
+type tidying struct {
+	mu              sync.Mutex
+	state           string // of Vault: Inactive, Running, Finished, Error, Cancelling, Cancelled
+	config          pki.TidyConfig
+	progress        pki.TidyProgress
+	issuers         int
+	failed          error
+	started, ended  time.Time
+	cancel          context.CancelFunc
+	automatic       bool
+	lastByItself    time.Time
+	cancelRequested bool
+}
+
+// begin starts what is done in the background.
+func (h *handler) begin() {
+	h.life, h.end = context.WithCancel(context.Background())
+	h.tidy.state = "Inactive"
+	if h.opts.Maintain < 0 {
+		return
+	}
+	h.running.Go(func() {
+		tick := time.NewTicker(h.opts.Maintain)
+		defer tick.Stop()
+		for {
+			h.maintain()
+			select {
+			case <-h.life.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
+}
+
+// maintain makes the CRLs that are due, and tidies if that is.
+func (h *handler) maintain() {
+	if err := h.a.Maintain(h.life); err != nil && h.life.Err() == nil {
+		h.opts.Logger.WarnContext(h.life, "pki/httpapi: CRLs that are due can't be made", "mount", h.mount.ID(), "error", err)
+	}
+	c, err := h.a.TidyConfig(h.life)
+	if err != nil || !c.Enabled {
+		return
+	}
+	interval := c.Interval
+	if interval == 0 {
+		interval = 12 * time.Hour
+	}
+	h.tidy.mu.Lock()
+	due := h.opts.Now().Sub(h.tidy.lastByItself) >= interval
+	h.tidy.mu.Unlock()
+	if due {
+		h.startTidy(c, true)
+	}
+}
+
+// startTidy starts a run, and reports whether none was under way.
+func (h *handler) startTidy(c pki.TidyConfig, automatic bool) bool {
+	t := &h.tidy
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state == "Running" || t.state == "Cancelling" || h.life.Err() != nil {
+		return false
+	}
+	ctx, cancel := context.WithCancel(h.life)
+	t.state, t.config, t.cancel, t.automatic, t.started, t.ended = "Running", c, cancel, automatic, h.opts.Now(), time.Time{}
+	t.progress, t.issuers, t.failed, t.cancelRequested = pki.TidyProgress{}, 0, nil, false
+	h.running.Go(func() {
+		defer cancel()
+		h.endTidy(h.runTidy(ctx, c))
+	})
+	return true
+}
+
+func (h *handler) runTidy(ctx context.Context, c pki.TidyConfig) error {
+	t := &h.tidy
+	if c.Certificates {
+		_, err := h.a.Tidy(ctx, &pki.TidyOptions{Buffer: c.Buffer, Progress: func(p pki.TidyProgress) {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.progress = p
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	if !c.Issuers {
+		return nil
+	}
+	n, err := h.a.TidyIssuers(ctx, c.IssuerBuffer)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.issuers = n
+	return err
+}
+
+func (h *handler) endTidy(err error) {
+	t := &h.tidy
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = h.opts.Now()
+	if t.automatic {
+		t.lastByItself = t.ended
+	}
+	switch {
+	case err == nil:
+		t.state = "Finished"
+	case t.cancelRequested && errors.Is(err, context.Canceled):
+		t.state = "Cancelled"
+	default:
+		t.state, t.failed = "Error", err
+		h.opts.Logger.Warn("pki/httpapi: tidy", "mount", h.mount.ID(), "error", err)
+	}
+}
+
+// takeTidy takes what is to be tidied; what is not there stays.
+func takeTidy(f *api.Fields, c *pki.TidyConfig) (void []string) {
+	certs, revoked := c.Certificates, c.Certificates
+	given := f.Has("tidy_cert_store") || f.Has("tidy_revoked_certs")
+	if given {
+		certs, revoked = false, false
+	}
+	f.Bool("tidy_cert_store", &certs)
+	f.Bool("tidy_revoked_certs", &revoked)
+	c.Certificates = certs || revoked
+	f.Bool("tidy_expired_issuers", &c.Issuers)
+	f.Duration("safety_buffer", &c.Buffer)
+	f.Duration("issuer_safety_buffer", &c.IssuerBuffer)
+	if given && certs != revoked {
+		void = append(void, "tidy_cert_store and tidy_revoked_certs: certificates that have expired go together with their revocations")
+	}
+	for _, name := range []string{"tidy_revoked_cert_issuer_associations", "tidy_move_legacy_ca_bundle", "tidy_acme", "tidy_revocation_queue",
+		"tidy_cross_cluster_revoked_certs", "tidy_cert_metadata", "tidy_cmpv2_nonce_store", "tidy_invalid_certs",
+		"maintain_stored_certificate_counts", "publish_stored_certificate_count_metrics"} {
+		var on bool
+		if f.Bool(name, &on); on {
+			void = append(void, name+": there is nothing of that kind here")
+		}
+	}
+	var pause time.Duration
+	for _, name := range []string{"pause_duration", "revocation_queue_safety_buffer", "acme_account_safety_buffer", "revoked_safety_buffer"} {
+		f.Duration(name, &pause)
+	}
+	f.Unset("page_size")
+	return void
+}
+
+func startTidy(c *call) (any, error) {
+	config := pki.TidyConfig{Buffer: 72 * time.Hour}
+	var void []string
+	if err := c.read(func(f *api.Fields) { void = takeTidy(f, &config) }); err != nil {
+		return nil, err
+	}
+	if config.Buffer < time.Hour {
+		return nil, refuse("field safety_buffer: it takes an hour or more, so that each revocation is in one CRL after the certificate's end")
+	}
+	c.warnings = append(c.warnings, void...)
+	switch {
+	case !config.Certificates && !config.Issuers:
+		c.warn("nothing to tidy was named: tidy_cert_store, tidy_revoked_certs and tidy_expired_issuers are what there is")
+		return nil, nil
+	case !c.startTidy(config, false):
+		c.warn("a tidy operation is already in progress")
+	default:
+		c.warn("tidy operation successfully started; its progress is at tidy-status")
+	}
+	return accepted{}, nil
+}
+
+func tidyStatus(c *call) (any, error) {
+	t := &c.handler.tidy
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	data := object{"state": t.state, "error": nil, "time_started": nil, "time_finished": nil, "internal_backend_uuid": c.mount.ID(),
+		"cert_store_deleted_count": nil, "revoked_cert_deleted_count": nil, "message": nil, "last_auto_tidy_finished": t.lastByItself}
+	if t.state == "Inactive" {
+		return data, nil
+	}
+	data["time_started"] = t.started
+	if !t.ended.IsZero() {
+		data["time_finished"] = t.ended
+	}
+	if t.failed != nil {
+		data["error"] = "see the server's log"
+	}
+	data["cert_store_deleted_count"], data["revoked_cert_deleted_count"], data["issuer_deleted_count"] = t.progress.Removed, t.progress.Revoked, t.issuers
+	data["days_done"], data["days_total"] = t.progress.Days, t.progress.AllDays
+	for name, value := range tidyData(t.config) {
+		data[name] = value
+	}
+	return data, nil
+}
+
+func cancelTidy(c *call) (any, error) {
+	if err := c.nothing(); err != nil {
+		return nil, err
+	}
+	t := &c.handler.tidy
+	t.mu.Lock()
+	if t.state != "Running" {
+		t.mu.Unlock()
+		c.warn("tidy operation cannot be cancelled as none is currently running")
+		return nil, nil
+	}
+	t.state, t.cancelRequested = "Cancelling", true
+	t.cancel()
+	t.mu.Unlock()
+	return tidyStatus(c)
+}
+
+// tidyData is what is to be tidied, as answers have it.
+func tidyData(c pki.TidyConfig) object {
+	seconds := func(d, usual time.Duration) int {
+		if d == 0 {
+			d = usual
+		}
+		return int(d / time.Second)
+	}
+	return object{"tidy_cert_store": c.Certificates, "tidy_revoked_certs": c.Certificates, "tidy_expired_issuers": c.Issuers,
+		"safety_buffer": seconds(c.Buffer, 72*time.Hour), "issuer_safety_buffer": seconds(c.IssuerBuffer, 365*24*time.Hour)}
+}
+
+func readAutoTidy(c *call) (any, error) {
+	config, err := c.a.TidyConfig(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	data := tidyData(config)
+	data["enabled"], data["interval_duration"] = config.Enabled, int(config.Interval/time.Second)
+	if config.Interval == 0 {
+		data["interval_duration"] = int(12 * time.Hour / time.Second)
+	}
+	return data, nil
+}
+
+func writeAutoTidy(c *call) (any, error) {
+	config, err := c.a.TidyConfig(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	var void []string
+	err = c.read(func(f *api.Fields) {
+		f.Bool("enabled", &config.Enabled)
+		f.Duration("interval_duration", &config.Interval)
+		void = takeTidy(f, &config)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if config.Enabled && !config.Certificates && !config.Issuers {
+		return nil, refuse("field enabled: nothing to tidy is named: tidy_cert_store, tidy_revoked_certs or tidy_expired_issuers")
+	}
+	c.warnings = append(c.warnings, void...)
+	if err := c.a.SetTidyConfig(c.ctx(), config); err != nil {
+		return nil, err
+	}
+	return readAutoTidy(c)
+}
