@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"os"
 	"reflect"
-	"slices"
 
 	"github.com/managedkeys/managedkeys/managedkey"
 	"github.com/managedkeys/managedkeys/managedkey/config"
@@ -25,6 +23,7 @@ type plant struct {
 	log      *slog.Logger
 	builders *config.Builders
 	system   *config.System
+	engines  map[string]httpapi.Engine
 	access   access
 }
 
@@ -62,6 +61,9 @@ func configured(ctx context.Context, path string, hangups <-chan os.Signal, out 
 		return nil, err
 	}
 	s.later(p.system.Close)
+	if p.engines, err = configuredEngines(p.system.Store(), p.log); err != nil {
+		return nil, err
+	}
 	if err := metrics.watch(p.system.Registry(), s); err != nil {
 		return nil, err
 	}
@@ -101,7 +103,7 @@ func (p *plant) load() (*config.Config, error) {
 	for _, w := range cfg.Warnings {
 		p.log.Warn(w.String())
 	}
-	return cfg, cfg.CheckMountTypes(slices.Sorted(maps.Keys(engines))...)
+	return cfg, cfg.CheckMountTypes(mountTypes...)
 }
 
 // reload makes everything what the file says now.
@@ -170,7 +172,7 @@ func fixed(now, next *config.Config) error {
 // listen adds an endpoint to the site.
 func (p *plant) listen(s *site, l *config.Listener, t *config.Telemetry, metrics http.Handler) error {
 	api, err := httpapi.New(p.system.Registry(), &httpapi.Options{
-		Authenticator: &p.access, Authorizer: &p.access, Engines: engines, Logger: p.log,
+		Authenticator: &p.access, Authorizer: &p.access, Engines: p.engines, Logger: p.log,
 		Limits: httpapi.Limits{
 			Body: l.MaxRequestSize, Timeout: l.RequestTimeout, Concurrent: l.MaxConcurrentRequests,
 			ClientRate: l.RatePerClient, ClientBurst: l.BurstPerClient,

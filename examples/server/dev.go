@@ -15,9 +15,6 @@ import (
 	"github.com/managedkeys/managedkeys/managedkey/store/memory"
 )
 
-// engines are the types that mounts may have. Those without an engine can be mounted, and their paths answer 404.
-var engines = map[string]httpapi.Engine{"pki": nil, "transit": nil}
-
 // dev returns a site to try things with: all is in memory, and a root token may do everything.
 func dev(ctx context.Context, f flags, out io.Writer) (_ *site, err error) {
 	s := new(site)
@@ -53,6 +50,10 @@ func dev(ctx context.Context, f flags, out io.Writer) (_ *site, err error) {
 		return nil, err
 	}
 	policies, err := httpapi.NewPolicies()
+	if err != nil {
+		return nil, err
+	}
+	engines, err := devEngines(store, keys, soft)
 	if err != nil {
 		return nil, err
 	}
