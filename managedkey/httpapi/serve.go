@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +25,8 @@ type call struct {
 	method    string         // GET, HEAD, POST, PATCH, DELETE or LIST
 	requestID string
 	id        *Identity // nil until it is known, and for public paths
+	ocsp      string    // see ocspPath: the path within the mount, if everybody may use that; "" if it can be none
+	wrong     error     // what is wrong with the path if it is no such one
 }
 
 // action is what a method of a path does. It returns the data of the answer; nil for none.
@@ -108,11 +109,13 @@ func (c *call) serve(w http.ResponseWriter) error {
 	if !a.rates.allow(a.limits.ClientAddress(r)) {
 		return refuse(http.StatusTooManyRequests, "too many requests")
 	}
-	path, err := checkPath(r)
-	if err != nil {
-		return err
+	path, wrong := checkPath(r)
+	before, ocsp := ocspPath(r)
+	if wrong != nil && before == "" {
+		return wrong
 	}
-	if err := c.checkHeaders(); err != nil {
+	err := c.checkHeaders()
+	if err != nil {
 		return err
 	}
 	if c.method, err = methodOf(r); err != nil {
@@ -122,7 +125,16 @@ func (c *call) serve(w http.ResponseWriter) error {
 		return err
 	}
 	var there bool
-	c.place, there = a.locate(c.asked, path)
+	if wrong == nil {
+		c.place, there = a.locate(c.asked, path)
+	}
+	if before != "" {
+		responds, err := c.findOCSP(before, ocsp, wrong)
+		if err != nil {
+			return err
+		}
+		there = there || responds
+	}
 	var to *route
 	if there && c.mount == nil {
 		to = c.systemRoute(strings.Split(c.path, "/"))
@@ -328,15 +340,26 @@ func (c *call) engine(w http.ResponseWriter) error {
 		return err
 	}
 	defer done()
+	rest := c.rest
 	inner := func() *http.Request {
 		r, u := *c.r, *c.r.URL
-		u.Path, u.RawPath = "/"+c.rest, ""
+		u.Path, u.RawPath = "/"+rest, ""
 		r.Method, r.URL = c.method, &u
 		return &r
 	}
-	if publisher, ok := handler.(Publisher); ok && publisher.Public(c.method, c.rest) {
-		handler.ServeHTTP(w, inner())
-		return nil
+	if publisher, ok := handler.(Publisher); ok {
+		if c.ocsp != "" && publisher.Public(c.method, c.ocsp) {
+			rest = c.ocsp
+			handler.ServeHTTP(w, inner())
+			return nil
+		}
+		if c.wrong == nil && publisher.Public(c.method, c.rest) {
+			handler.ServeHTTP(w, inner())
+			return nil
+		}
+	}
+	if c.wrong != nil {
+		return c.wrong
 	}
 	if err := c.authenticate(); err != nil {
 		return err
@@ -365,34 +388,4 @@ func (c *call) engine(w http.ResponseWriter) error {
 	}
 	handler.ServeHTTP(w, inner())
 	return nil
-}
-
-// page returns the part of a sorted list that the request asks for, with after and limit. The error is errNothing if it is empty.
-func (c *call) page(keys []string) ([]string, error) {
-	query := c.r.URL.Query()
-	for _, name := range []string{"after", "limit"} {
-		if len(query[name]) > 1 {
-			return nil, refuse(http.StatusBadRequest, "parameter %s: it is taken once", name)
-		}
-	}
-	if after := query.Get("after"); after != "" {
-		i, found := slices.BinarySearch(keys, after)
-		if found {
-			i++
-		}
-		keys = keys[i:]
-	}
-	if text := query.Get("limit"); text != "" {
-		limit, err := strconv.Atoi(text)
-		if err != nil {
-			return nil, refuse(http.StatusBadRequest, "parameter limit: it takes a whole number")
-		}
-		if limit > 0 {
-			keys = keys[:min(limit, len(keys))]
-		}
-	}
-	if len(keys) == 0 {
-		return nil, errNothing
-	}
-	return keys, nil
 }
