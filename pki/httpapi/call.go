@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -129,11 +130,20 @@ func answerTo(err error) error {
 	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return api.Errorf(http.StatusNotFound, "%v", err)
+		return api.Errorf(http.StatusNotFound, "%s: it is not there", without(err))
 	case errors.Is(err, backend.ErrKeyNotFound):
 		return api.Errorf(http.StatusBadRequest, "%v", err)
 	}
 	return err
+}
+
+// without returns the text of an error that wraps one of the store's, without that: where the store keeps things is nobody's business.
+func without(err error) string {
+	text := err.Error()
+	if inner := errors.Unwrap(err); inner != nil {
+		text = strings.TrimSuffix(text, inner.Error())
+	}
+	return strings.TrimSuffix(text, ": ")
 }
 
 // unlessThere turns the error about something that isn't there into the answer that there is nothing.

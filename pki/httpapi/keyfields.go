@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -181,8 +182,11 @@ func deleteKey(c *call) (any, error) {
 	if err == nil {
 		err = c.a.DeleteKey(c.ctx(), key.ID)
 	}
-	if unlessThere(err) == errNothing {
+	switch {
+	case unlessThere(err) == errNothing:
 		return nil, nil
+	case errors.Is(err, backend.ErrNotPermitted): // an issuer has it
+		return nil, api.Errorf(http.StatusConflict, "%v", err)
 	}
 	return nil, err
 }

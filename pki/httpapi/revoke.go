@@ -122,7 +122,7 @@ func (c *call) revoke(in *revokeFields, prove func(*x509.Certificate) error) (an
 		r, err = c.a.Revoke(c.ctx(), in.serial, in.reason, time.Time{})
 	}
 	if unlessThere(err) == errNothing {
-		return nil, refuse("%v", err)
+		return nil, refuse("%s", without(err))
 	}
 	if err != nil {
 		return nil, err
