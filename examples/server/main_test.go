@@ -81,6 +81,17 @@ func TestReadme(t *testing.T) {
 	assert.Contains(t, string(text), `"keys":["ca"]`)
 	assert.Contains(t, string(text), `"allowed_managed_keys":["ca"]`)
 	assert.NotContains(t, string(text), `"errors"`)
+
+	requires.Tool(t, "openssl", "openssl")
+	more := regexp.MustCompile("(?s)### Over HTTP.*?```sh\n(.*?)```").FindSubmatch(readme)
+	require.NotNil(t, more)
+	setup := regexp.MustCompile("(?m)^api=.*$").Find([]byte(script))
+	require.NotNil(t, setup)
+	sh = exec.CommandContext(t.Context(), "sh", "-e", "-c", string(setup)+"\n"+string(more[1]))
+	sh.Dir, sh.Stderr = t.TempDir(), &errs
+	text, err = sh.Output()
+	require.NoError(t, err, "%s", errs.String())
+	assert.Contains(t, string(text), "Superseded")
 }
 
 // TestModule: keys on a token, by a stock client, with the token that the server printed.

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
@@ -86,7 +85,7 @@ func span(d time.Duration) string {
 			return strconv.FormatInt(int64(d/unit.size), 10) + unit.name
 		}
 	}
-	return strings.TrimSuffix(d.String(), "0s") + "0s"
+	return d.String()
 }
 
 func readCRLConfig(c *call) (any, error) {

@@ -73,6 +73,7 @@ type rig struct {
 	testing.TB
 	keys   *managedkey.Registry
 	soft   *software.Backend
+	api    http.Handler
 	url    string // of the API, without /v1
 	pool   []byte // the certificate of its CA in PEM
 	client *http.Client
@@ -106,6 +107,7 @@ func newRig(t testing.TB, change func(*pkihttp.Options)) *rig {
 	require.NoError(t, err)
 	api, err := httpapi.New(g.keys, &httpapi.Options{Authenticator: tokens, Authorizer: policies, Engines: map[string]httpapi.Engine{"pki": engine}, Logger: logger})
 	require.NoError(t, err)
+	g.api = api
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	cert := serverCertificate(t)
