@@ -20,11 +20,11 @@ func takeURLs(f *api.Fields, u *pki.URLs, templating string) {
 	f.Strings("issuing_certificates", &u.Issuer)
 	f.Strings("crl_distribution_points", &u.CRL)
 	f.Strings("ocsp_servers", &u.OCSP)
+	f.Strings("delta_crl_distribution_points", &u.DeltaCRL)
 	fill := true
 	if f.Bool(templating, &fill); !fill && templated(*u) {
 		f.Refuse(templating, "true, for URLs with {{…}}: those are always filled in")
 	}
-	f.Unset("delta_crl_distribution_points")
 }
 
 func readURLs(c *call) (any, error) {
@@ -32,7 +32,8 @@ func readURLs(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return object{"issuing_certificates": list(u.Issuer), "crl_distribution_points": list(u.CRL), "ocsp_servers": list(u.OCSP), "enable_templating": templated(u)}, nil
+	return object{"issuing_certificates": list(u.Issuer), "crl_distribution_points": list(u.CRL), "ocsp_servers": list(u.OCSP),
+		"delta_crl_distribution_points": list(u.DeltaCRL), "enable_templating": templated(u)}, nil
 }
 
 func writeURLs(c *call) (any, error) {
@@ -98,12 +99,15 @@ func readCRLConfig(c *call) (any, error) {
 		return nil, err
 	}
 	return object{
-		"expiry": span(crl.Expiry), "disable": false, "auto_rebuild": true, "auto_rebuild_grace_period": span(crl.Grace),
+		"expiry": span(crl.Expiry), "disable": false, "auto_rebuild": crl.AutoRebuild, "auto_rebuild_grace_period": span(crl.Grace),
 		"ocsp_disable": ocsp.Disabled, "ocsp_expiry": span(ocsp.Validity),
+		"enable_delta": crl.Delta, "delta_rebuild_interval": span(crl.DeltaInterval), "shards": crl.Shards, "max_crl_entries": -1,
+		"unified_crl": true, "unified_crl_on_existing_paths": true, "cross_cluster_revocation": true,
 	}, nil
 }
 
-// writeCRLConfig changes what is given. Lists are always made by themselves when they are due, and whenever something was revoked.
+// writeCRLConfig changes what is given. Lists that are due are always made by themselves; auto_rebuild says that they are not made for
+// each revocation too. Processes share a store, so that what Vault does for clusters is always done.
 func writeCRLConfig(c *call) (any, error) {
 	crl, err := c.a.CRLConfig(c.ctx())
 	if err != nil {
@@ -113,15 +117,23 @@ func writeCRLConfig(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, rebuild := crl, true
+	before := crl
+	entries, unified := -1, true
 	was := ocsp
 	err = c.read(func(f *api.Fields) {
 		f.Duration("expiry", &crl.Expiry)
 		f.Duration("auto_rebuild_grace_period", &crl.Grace)
-		f.Bool("auto_rebuild", &rebuild)
+		f.Bool("auto_rebuild", &crl.AutoRebuild)
+		f.Bool("enable_delta", &crl.Delta)
+		f.Duration("delta_rebuild_interval", &crl.DeltaInterval)
+		f.Int("shards", &crl.Shards)
+		f.Int("max_crl_entries", &entries)
+		for _, name := range []string{"cross_cluster_revocation", "unified_crl", "unified_crl_on_existing_paths"} {
+			f.Bool(name, &unified)
+		}
 		f.Bool("ocsp_disable", &ocsp.Disabled)
 		f.Duration("ocsp_expiry", &ocsp.Validity)
-		f.Unset("disable", "cross_cluster_revocation", "unified_crl", "unified_crl_on_existing_paths")
+		f.Unset("disable")
 	})
 	if err != nil {
 		return nil, err
@@ -132,8 +144,11 @@ func writeCRLConfig(c *call) (any, error) {
 	if ocsp.Validity != was.Validity {
 		ocsp.MaxAge = 0
 	}
-	if !rebuild {
-		c.warn("auto_rebuild: CRLs are made by themselves all the same, when they are due and after each revocation")
+	if entries > 0 {
+		c.warn("max_crl_entries: lists have no bound; shards divides them")
+	}
+	if !unified {
+		c.warn("unified_crl and cross_cluster_revocation: processes share one store, so that it is always so")
 	}
 	if err := c.a.SetCRLConfig(c.ctx(), crl); err != nil {
 		return nil, err

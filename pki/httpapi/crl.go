@@ -3,27 +3,59 @@ package httpapi
 import (
 	"errors"
 	"net/http"
+	"strconv"
 
 	"github.com/managedkeys/managedkeys/pki"
 )
 
-// crlRoutes are the paths of revocation lists and of OCSP.
+// crlRoutes are the paths of revocation lists and of OCSP. Processes share what was revoked, so that every list is a unified one.
 var crlRoutes = []route{
-	{path: "crl", get: rawCRL, public: true},
-	{path: "crl/pem", get: pemCRL, public: true},
-	{path: "cert/crl", get: certCRL, public: true},
-	{path: "cert/crl/raw", get: rawCRL, public: true},
-	{path: "cert/crl/raw/pem", get: pemCRL, public: true},
-	{path: "issuer/:ref/crl", get: issuerCRL, public: true},
-	{path: "issuer/:ref/crl/der", get: rawCRL, public: true},
-	{path: "issuer/:ref/crl/pem", get: pemCRL, public: true},
-	{path: "crl/rotate", get: rotateCRLs, post: rotateCRLs},
+	{path: "crl", get: rawCRL(false), public: true},
+	{path: "crl/pem", get: pemCRL(false), public: true},
+	{path: "crl/delta", get: rawCRL(true), public: true},
+	{path: "crl/delta/pem", get: pemCRL(true), public: true},
+	{path: "crl/shard/:shard", get: rawCRL(false), public: true},
+	{path: "crl/shard/:shard/delta", get: rawCRL(true), public: true},
+	{path: "unified-crl", get: rawCRL(false), public: true},
+	{path: "unified-crl/pem", get: pemCRL(false), public: true},
+	{path: "unified-crl/delta", get: rawCRL(true), public: true},
+	{path: "unified-crl/delta/pem", get: pemCRL(true), public: true},
+	{path: "cert/crl", get: certCRL(false), public: true},
+	{path: "cert/crl/raw", get: rawCRL(false), public: true},
+	{path: "cert/crl/raw/pem", get: pemCRL(false), public: true},
+	{path: "cert/delta-crl", get: certCRL(true), public: true},
+	{path: "cert/delta-crl/raw", get: rawCRL(true), public: true},
+	{path: "cert/delta-crl/raw/pem", get: pemCRL(true), public: true},
+	{path: "issuer/:ref/crl", get: issuerCRL(false), public: true},
+	{path: "issuer/:ref/crl/der", get: rawCRL(false), public: true},
+	{path: "issuer/:ref/crl/pem", get: pemCRL(false), public: true},
+	{path: "issuer/:ref/crl/delta", get: issuerCRL(true), public: true},
+	{path: "issuer/:ref/crl/delta/der", get: rawCRL(true), public: true},
+	{path: "issuer/:ref/crl/delta/pem", get: pemCRL(true), public: true},
+	{path: "issuer/:ref/crl/shard/:shard", get: rawCRL(false), public: true},
+	{path: "issuer/:ref/crl/shard/:shard/delta", get: rawCRL(true), public: true},
+	{path: "issuer/:ref/unified-crl", get: issuerCRL(false), public: true},
+	{path: "issuer/:ref/unified-crl/der", get: rawCRL(false), public: true},
+	{path: "issuer/:ref/unified-crl/pem", get: pemCRL(false), public: true},
+	{path: "issuer/:ref/unified-crl/delta", get: issuerCRL(true), public: true},
+	{path: "issuer/:ref/unified-crl/delta/der", get: rawCRL(true), public: true},
+	{path: "issuer/:ref/unified-crl/delta/pem", get: pemCRL(true), public: true},
+	{path: "crl/rotate", get: rotate(false), post: rotate(false)},
+	{path: "crl/rotate-delta", get: rotate(true), post: rotate(true)},
 	{path: "ocsp", post: ocsp, open: true},
 	{path: "ocsp/*request", get: ocsp, public: true},
+	{path: "unified-ocsp", post: ocsp, open: true},
 }
 
-// crl returns the list of the issuer that the path names, or nil and no error if that is the default one and there is none.
-func (c *call) crl() (*pki.CRL, error) {
+// crl returns the list that the path names, or nil and no error if it is of the default issuer and there is none.
+func (c *call) crl(delta bool) (*pki.CRL, error) {
+	scope := pki.CRLScope{Delta: delta}
+	if text := c.param("shard"); text != "" {
+		var err error
+		if scope.Shard, err = strconv.Atoi(text); err != nil || scope.Shard < 1 {
+			return nil, refuse("shard %.20q: it takes a number from 1 on", text)
+		}
+	}
 	issuer, err := c.issuer()
 	if unlessThere(err) == errNothing && c.param("ref") == "" {
 		return nil, nil
@@ -31,9 +63,9 @@ func (c *call) crl() (*pki.CRL, error) {
 	if err != nil {
 		return nil, unlessThere(err)
 	}
-	crl, err := c.a.CRL(c.ctx(), issuer.ID)
+	crl, err := c.a.ScopedCRL(c.ctx(), issuer.ID, scope)
 	if err != nil {
-		return nil, err
+		return nil, unlessThere(err)
 	}
 	if crl.Stale != nil {
 		c.opts.Logger.WarnContext(c.ctx(), "pki/httpapi: a CRL is not the newest", "issuer", issuer.ID, "number", crl.Number, "error", crl.Stale)
@@ -41,46 +73,65 @@ func (c *call) crl() (*pki.CRL, error) {
 	return crl, nil
 }
 
-func rawCRL(c *call) (any, error) {
-	crl, err := c.crl()
-	if crl == nil {
-		return raw{}, err
+func rawCRL(delta bool) action {
+	return func(c *call) (any, error) {
+		crl, err := c.crl(delta)
+		if crl == nil {
+			return raw{}, err
+		}
+		return raw{typeCRL, crl.DER, crl.ThisUpdate}, nil
 	}
-	return raw{typeCRL, crl.DER, crl.ThisUpdate}, nil
 }
 
-func pemCRL(c *call) (any, error) {
-	crl, err := c.crl()
-	if crl == nil {
-		return raw{}, err
+func pemCRL(delta bool) action {
+	return func(c *call) (any, error) {
+		crl, err := c.crl(delta)
+		if crl == nil {
+			return raw{}, err
+		}
+		return raw{typePEM, pki.EncodeCRL(crl.DER), crl.ThisUpdate}, nil
 	}
-	return raw{typePEM, pki.EncodeCRL(crl.DER), crl.ThisUpdate}, nil
 }
 
-func certCRL(c *call) (any, error) {
-	crl, err := c.crl()
-	if err != nil || crl == nil {
-		return nil, errors.Join(err, errNothing)
+func certCRL(delta bool) action {
+	return func(c *call) (any, error) {
+		crl, err := c.crl(delta)
+		if err != nil || crl == nil {
+			return nil, errors.Join(err, errNothing)
+		}
+		return object{"certificate": text(pki.EncodeCRL(crl.DER)), "revocation_time": 0, "revocation_time_rfc3339": "", "issuer_id": ""}, nil
 	}
-	return object{"certificate": text(pki.EncodeCRL(crl.DER)), "revocation_time": 0, "revocation_time_rfc3339": "", "issuer_id": ""}, nil
 }
 
-func issuerCRL(c *call) (any, error) {
-	crl, err := c.crl()
-	if err != nil || crl == nil {
-		return nil, errors.Join(err, errNothing)
+func issuerCRL(delta bool) action {
+	return func(c *call) (any, error) {
+		crl, err := c.crl(delta)
+		if err != nil || crl == nil {
+			return nil, errors.Join(err, errNothing)
+		}
+		return object{"crl": text(pki.EncodeCRL(crl.DER)), "crl_number": crl.Number}, nil
 	}
-	return object{"crl": text(pki.EncodeCRL(crl.DER)), "crl_number": crl.Number}, nil
+}
+
+func rotate(delta bool) action {
+	return func(c *call) (any, error) { return c.rotateCRLs(delta) }
 }
 
 // rotateCRLs makes the next list of each issuer. One whose key is out of reach keeps none of the others from having its own.
-func rotateCRLs(c *call) (any, error) {
+func (c *call) rotateCRLs(delta bool) (any, error) {
 	if err := c.nothing(); err != nil {
 		return nil, err
 	}
 	issuers, err := c.a.Issuers(c.ctx())
 	if err != nil {
 		return nil, err
+	}
+	config, err := c.a.CRLConfig(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	if delta && !config.Delta {
+		return nil, refuse("crl/rotate-delta: there are no delta CRLs; config/crl enables them (auto_rebuild, enable_delta)")
 	}
 	seen := make(map[string]bool) // issuers with the same name and key have one list
 	made := 0
@@ -91,7 +142,7 @@ func rotateCRLs(c *call) (any, error) {
 		if issuer.Usage&pki.SignCRLs == 0 || seen[who] {
 			continue
 		}
-		if _, err := c.a.RotateCRL(c.ctx(), issuer.ID); err != nil {
+		if err := c.rotateLists(issuer.ID, delta, config.Shards); err != nil {
 			c.warn("issuer %s: %v", issuer.ID, err)
 			errs = append(errs, err)
 			continue
@@ -103,6 +154,16 @@ func rotateCRLs(c *call) (any, error) {
 		return nil, errors.Join(errs...)
 	}
 	return object{"success": true}, nil
+}
+
+// rotateLists makes the next lists of an issuer: the complete one, or the delta to it, and those of its shards.
+func (c *call) rotateLists(issuer string, delta bool, shards int) error {
+	var errs []error
+	for shard := range shards + 1 {
+		_, err := c.a.RotateScopedCRL(c.ctx(), issuer, pki.CRLScope{Shard: shard, Delta: delta})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // ocsp answers requests about certificates: in the body of a POST, or in base64 in the path.

@@ -99,7 +99,8 @@ func (c *call) issuerData(issuer *pki.Issuer) (object, error) {
 		"certificate": text(pki.EncodePEM(issuer.Certificate())), "ca_chain": chainOf(issuer), "manual_chain": nil,
 		"leaf_not_after_behavior": issuer.LeafNotAfter, "usage": issuer.Usage.String(), "revocation_signature_algorithm": "",
 		"issuing_certificates": list(issuer.URLs.Issuer), "crl_distribution_points": list(issuer.URLs.CRL), "ocsp_servers": list(issuer.URLs.OCSP),
-		"enable_aia_url_templating": templated(issuer.URLs), "revoked": false,
+		"delta_crl_distribution_points": list(issuer.URLs.DeltaCRL),
+		"enable_aia_url_templating":     templated(issuer.URLs), "revoked": false,
 	}
 	if issuer.CRLAlgorithm != 0 {
 		data["revocation_signature_algorithm"] = algorithmName(issuer.CRLAlgorithm)
@@ -119,7 +120,7 @@ func list(items []string) []string { return append([]string{}, items...) }
 
 // templated reports whether URLs have templates, which are always filled in.
 func templated(u pki.URLs) bool {
-	return strings.Contains(strings.Join(slices.Concat(u.Issuer, u.CRL, u.OCSP), " "), "{{")
+	return strings.Contains(strings.Join(slices.Concat(u.Issuer, u.CRL, u.OCSP, u.DeltaCRL), " "), "{{")
 }
 
 // crlAlgorithms are the values of revocation_signature_algorithm, which are the names that crypto/x509 has for its constants.

@@ -18,7 +18,8 @@ import (
 func TestConfigURLs(t *testing.T) {
 	g := newRig(t, nil)
 	id := g.root("root").str("issuer_id")
-	assert.Equal(t, map[string]any{"issuing_certificates": []any{}, "crl_distribution_points": []any{}, "ocsp_servers": []any{}, "enable_templating": false},
+	assert.Equal(t, map[string]any{"issuing_certificates": []any{}, "crl_distribution_points": []any{}, "ocsp_servers": []any{},
+		"delta_crl_distribution_points": []any{}, "enable_templating": false},
 		g.must(200, "GET", "pki/config/urls", nil).data)
 	g.must(200, "POST", "pki/config/cluster", fields{"path": "https://vault.example/v1/pki", "aia_path": "http://cdn.example"})
 	g.must(200, "POST", "pki/config/urls", fields{"issuing_certificates": "{{cluster_aia_path}}/{{issuer_id}}.der", "ocsp_servers": []string{"{{cluster_path}}/ocsp"}, "enable_templating": true})
@@ -44,7 +45,8 @@ func TestConfigCRL(t *testing.T) {
 	assert.Equal(t, "36h", a.str("expiry"))
 	assert.Equal(t, "6h", a.str("auto_rebuild_grace_period"), "it goes with the expiry")
 	assert.Equal(t, "90m", a.str("ocsp_expiry"))
-	assert.Len(t, g.must(200, "POST", "pki/config/crl", fields{"auto_rebuild": false}).warnings, 1)
+	assert.Len(t, g.must(200, "POST", "pki/config/crl", fields{"unified_crl": false, "max_crl_entries": 100}).warnings, 2)
+	assert.Empty(t, g.must(200, "POST", "pki/config/crl", fields{"unified_crl": true, "cross_cluster_revocation": true, "max_crl_entries": -1}).warnings)
 	list, err := x509.ParseRevocationList(g.do("GET", "pki/crl", "", nil).body)
 	require.NoError(t, err)
 	assert.Equal(t, 36*time.Hour, list.NextUpdate.Sub(list.ThisUpdate))
