@@ -26,9 +26,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/backend/software"
 	"github.com/managedkeys/managedkeys/managedkey"
 	"github.com/managedkeys/managedkeys/managedkey/httpapi"
+	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/managedkey/store/memory"
 	"github.com/managedkeys/managedkeys/namespace"
 	pkihttp "github.com/managedkeys/managedkeys/pki/httpapi"
@@ -82,19 +84,24 @@ type rig struct {
 
 // newRig starts a server with a mount at "pki" that may use the keys "root" (P-384), "sub" (P-256) and "rsa". change, if it isn't nil,
 // changes the options before.
-func newRig(t testing.TB, change func(*pkihttp.Options)) *rig {
+func newRig(t testing.TB, change func(*pkihttp.Options), conns ...managedkey.Connection) *rig {
+	return newRigOn(t, func(st store.Store) store.Store { return st }, change, conns...)
+}
+
+// newRigOn is newRig with authorities on another store, made of the registry's.
+func newRigOn(t testing.TB, wrap func(store.Store) store.Store, change func(*pkihttp.Options), conns ...managedkey.Connection) *rig {
 	t.Helper()
 	g := &rig{TB: t, soft: software.New(nil), log: new(syncBuffer)}
 	st := memory.New(nil)
 	var err error
-	g.keys, err = managedkey.Open(t.Context(), st, []managedkey.Connection{{Backend: g.soft}}, nil)
+	g.keys, err = managedkey.Open(t.Context(), st, append(conns, managedkey.Connection{Backend: g.soft}), nil)
 	require.NoError(t, err)
 	logger := slog.New(slog.NewTextHandler(g.log, nil))
 	opts := &pkihttp.Options{Logger: logger, Maintain: -1}
 	if change != nil {
 		change(opts)
 	}
-	engine, err := pkihttp.New(st, opts)
+	engine, err := pkihttp.New(wrap(st), opts)
 	require.NoError(t, err)
 	tokens, err := httpapi.NewTokens(
 		httpapi.Token{SHA256: httpapi.HashToken(rootToken), Accessor: "root", Name: "root", Policies: []string{httpapi.RootPolicy}},
@@ -137,13 +144,17 @@ func newRig(t testing.TB, change func(*pkihttp.Options)) *rig {
 	return g
 }
 
-// key makes a managed key.
+// key makes a managed key in software.
 func (g *rig) key(name string, params software.Params) {
 	g.Helper()
 	params.KeyName = name
-	require.NoError(g, g.keys.Create(g.Context(), managedkey.Entry{
-		Ref: namespace.Ref{Name: name}, Backend: g.soft, Params: params, AllowGenerateKey: true,
-	}))
+	g.entry(name, g.soft, params)
+}
+
+// entry makes a managed key.
+func (g *rig) entry(name string, b backend.Backend, params backend.Params) {
+	g.Helper()
+	require.NoError(g, g.keys.Create(g.Context(), managedkey.Entry{Ref: namespace.Ref{Name: name}, Backend: b, Params: params, AllowGenerateKey: true}))
 }
 
 // mount makes an authority that may use those keys.
