@@ -100,7 +100,7 @@ func readCRLConfig(c *call) (any, error) {
 	}
 	return object{
 		"expiry": span(crl.Expiry), "disable": false, "auto_rebuild": crl.AutoRebuild, "auto_rebuild_grace_period": span(crl.Grace),
-		"ocsp_disable": ocsp.Disabled, "ocsp_expiry": span(ocsp.Validity),
+		"ocsp_disable": ocsp.Disabled, "ocsp_expiry": span(ocsp.Validity), "ocsp_nonce": ocsp.Nonce, "ocsp_store": ocsp.Store, "ocsp_presign": ocsp.Presign,
 		"enable_delta": crl.Delta, "delta_rebuild_interval": span(crl.DeltaInterval), "shards": crl.Shards, "max_crl_entries": -1,
 		"unified_crl": true, "unified_crl_on_existing_paths": true, "cross_cluster_revocation": true,
 	}, nil
@@ -133,6 +133,9 @@ func writeCRLConfig(c *call) (any, error) {
 		}
 		f.Bool("ocsp_disable", &ocsp.Disabled)
 		f.Duration("ocsp_expiry", &ocsp.Validity)
+		f.Bool("ocsp_nonce", &ocsp.Nonce)
+		f.Bool("ocsp_store", &ocsp.Store)
+		f.Bool("ocsp_presign", &ocsp.Presign)
 		f.Unset("disable")
 	})
 	if err != nil {

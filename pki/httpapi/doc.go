@@ -21,7 +21,7 @@
 //	POST                     intermediate/set-signed, issuers/import/bundle, issuers/import/cert, config/ca
 //	LIST                     issuers
 //	GET, POST, PATCH, DELETE issuer/:ref
-//	GET                      issuer/:ref/{json,der,pem} *, issuer/:ref/crl[/der,/pem] *
+//	GET                      issuer/:ref/{json,der,pem} *, issuer/:ref/[unified-]crl[/delta][/der,/pem] *, issuer/:ref/crl/shard/:n[/delta] *
 //	POST                     issuer/:ref/revoke, issuer/:ref/reissue
 //	LIST, POST               keys; keys/generate/:type
 //	GET, POST, DELETE        key/:ref
@@ -31,8 +31,9 @@
 //	POST                     issue/:role, sign/:role, sign-verbatim[/:role], and the same below issuer/:ref/
 //	POST                     revoke, revoke-with-key
 //	LIST                     certs, certs/detailed, certs/revoked
-//	GET                      cert/:serial[/raw[/pem]] *, cert/{ca,ca_chain,crl} *, ca[/pem] *, ca_chain *, crl[/pem] *
-//	GET, POST                crl/rotate
+//	GET                      cert/:serial[/raw[/pem]] *, cert/{ca,ca_chain,crl,delta-crl} *, ca[/pem] *, ca_chain *
+//	GET                      [unified-]crl[/delta][/pem] *, crl/shard/:n[/delta] *
+//	GET, POST                crl/rotate, crl/rotate-delta
 //	POST, GET                ocsp *, ocsp/:request *
 //	POST, GET                tidy, tidy-cancel; tidy-status
 //
@@ -44,10 +45,13 @@
 // takes [OptionVerbatim]. A CA certificate has no subject alternative names, and none outlives its issuer. TTLs above max_ttl are
 // refused, not cut. What would break a rule of RFC 5280 is refused before anything is signed.
 //
-// It knows more: revoke takes a reason; root/rotate answers with the certificates of both roots by each other; certificates that were
-// revoked are in the next CRL that anybody reads. Ids of keys are the SHA-256 hashes of their SubjectPublicKeyInfos.
+// It knows more: revoke takes a reason; root/rotate answers with the certificates of both roots by each other; without auto_rebuild,
+// certificates that were revoked are in the next CRL that anybody reads; config/crl has shards, ocsp_nonce, ocsp_store and
+// ocsp_presign, as pki.CRLConfig and pki.OCSPConfig have them. Ids of keys are the SHA-256 hashes of their SubjectPublicKeyInfos.
+// Processes share a store, so that every CRL is a unified one.
 //
-// What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases, unified CRLs of clusters, and manual chains.
+// What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases, manual chains, resign-crls and sign-revocation-list. What an
+// authority has in the store stays there when its mount is removed.
 //
 // # Errors
 //

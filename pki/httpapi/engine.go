@@ -64,18 +64,60 @@ func New(st store.Store, opts *Options) (api.Engine, error) {
 	if o.Maintain == 0 {
 		o.Maintain = time.Minute
 	}
-	return func(ctx context.Context, m *managedkey.Mount) (api.Handler, error) {
-		h := &handler{mount: m, opts: o}
-		var err error
-		if h.a, err = pki.OpenAuthority(ctx, m, st, h.options(false)); err != nil {
-			return nil, err
-		}
-		if h.verbatim, err = pki.OpenAuthority(ctx, m, st, h.options(true)); err != nil {
-			return nil, err
-		}
-		h.begin()
+	e := &engine{st: st, opts: o, live: make(map[*managedkey.Mount]*handler)}
+	return e.open, nil
+}
+
+// engine makes handlers. Several APIs, such as those of several listeners, have one for a mount together, so that what is done in
+// the background is done once, and each knows of it.
+type engine struct {
+	st   store.Store
+	opts Options
+
+	mu   sync.Mutex
+	live map[*managedkey.Mount]*handler
+}
+
+func (e *engine) open(ctx context.Context, m *managedkey.Mount) (api.Handler, error) {
+	if h := e.share(m, nil); h != nil {
 		return h, nil
-	}, nil
+	}
+	h := &handler{engine: e, mount: m, opts: e.opts}
+	var err error
+	if h.a, err = pki.OpenAuthority(ctx, m, e.st, h.options(false)); err != nil {
+		return nil, err
+	}
+	if h.verbatim, err = pki.OpenAuthority(ctx, m, e.st, h.options(true)); err != nil {
+		return nil, err
+	}
+	return e.share(m, h), nil
+}
+
+// share returns the handler of a mount for one more user: fresh if there is none yet, which then begins.
+func (e *engine) share(m *managedkey.Mount, fresh *handler) *handler {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h := e.live[m]
+	if h == nil && fresh != nil {
+		h = fresh
+		e.live[m] = h
+		h.begin()
+	}
+	if h != nil {
+		h.users++
+	}
+	return h
+}
+
+// leave takes a user of a handler away, and reports whether it was the last one.
+func (e *engine) leave(h *handler) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h.users--
+	if h.users == 0 {
+		delete(e.live, h.mount)
+	}
+	return h.users == 0
 }
 
 func (h *handler) options(verbatim bool) *pki.Options {
@@ -84,6 +126,8 @@ func (h *handler) options(verbatim bool) *pki.Options {
 
 // handler serves the paths of a mount.
 type handler struct {
+	engine   *engine
+	users    int // guarded by engine.mu
 	mount    *managedkey.Mount
 	opts     Options
 	a        *pki.Authority
@@ -138,8 +182,11 @@ func (h *handler) Sudo(method, path string) bool {
 	return to != nil && to.sudo && (method == http.MethodPost || method == http.MethodDelete)
 }
 
-// Close implements api.Handler: it ends what is done in the background, and waits for that.
+// Close implements api.Handler: the last user ends what is done in the background, and waits for that.
 func (h *handler) Close() error {
+	if !h.engine.leave(h) {
+		return nil
+	}
 	h.end()
 	h.running.Wait()
 	return nil
