@@ -8,7 +8,8 @@
 // # Paths
 //
 // All stand under /v1/, and every namespace has them: X-Vault-Namespace names it, or stands in front of the path, or both, and then
-// the header comes first. LIST is a method, and so is GET with ?list=true; PUT is POST. Lists take after and limit.
+// the header comes first. LIST is a method, and so is GET with ?list=true; PUT is POST; PATCH is for engines, some of whose paths have
+// it. Lists take after and limit.
 //
 //	LIST                    sys/managed-keys/:type                   names of the entries of a type
 //	POST, GET, DELETE       sys/managed-keys/:type/:name             an entry, in the form of managedkey.EncodeEntry

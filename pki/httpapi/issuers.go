@@ -105,15 +105,26 @@ func (c *call) issuerData(issuer *pki.Issuer) (object, error) {
 	if issuer.CRLAlgorithm != 0 {
 		data["revocation_signature_algorithm"] = algorithmName(issuer.CRLAlgorithm)
 	}
+	gone, err := c.revokedIssuer(issuer)
+	if gone != nil {
+		revoked(data, gone)
+		data["revoked"] = true
+	}
+	return data, err
+}
+
+// revokedIssuer returns when an issuer was revoked by an issuer of this mount; nil if it wasn't.
+func (c *call) revokedIssuer(issuer *pki.Issuer) (*pki.Revocation, error) {
 	cert, err := c.a.Certificate(c.ctx(), pki.FormatSerial(issuer.Certificate().SerialNumber))
 	switch {
-	case err == nil && cert.Revocation != nil && cert.Certificate.Equal(issuer.Certificate()):
-		revoked(data, cert.Revocation)
-		data["revoked"] = true
-	case err != nil && unlessThere(err) != errNothing:
+	case unlessThere(err) == errNothing:
+		return nil, nil
+	case err != nil:
 		return nil, err
+	case !cert.Certificate.Equal(issuer.Certificate()):
+		return nil, nil
 	}
-	return data, nil
+	return cert.Revocation, nil
 }
 
 func list(items []string) []string { return append([]string{}, items...) }
@@ -203,8 +214,21 @@ func (c *call) changeIssuer(begin func(*pki.Issuer)) (any, error) {
 	}
 	next := *issuer
 	begin(&next)
-	if err := c.read(func(f *api.Fields) { takeIssuer(f, &next) }); err != nil {
+	asked := false
+	err = c.read(func(f *api.Fields) {
+		asked = f.Has("usage")
+		takeIssuer(f, &next)
+	})
+	if err != nil {
 		return nil, err
+	}
+	if gone, err := c.revokedIssuer(issuer); err != nil {
+		return nil, err
+	} else if gone != nil && next.Usage&pki.IssueCertificates != 0 {
+		if asked {
+			return nil, refuse("field usage: the issuer was revoked, and issues nothing any more")
+		}
+		next.Usage &^= pki.IssueCertificates
 	}
 	if issuer, err = c.a.UpdateIssuer(c.ctx(), next); err != nil {
 		return nil, err

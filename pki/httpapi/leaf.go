@@ -76,7 +76,11 @@ func (c *call) lease(role *pki.Role, ttl *time.Duration, after time.Time) error 
 	if longest == 0 || role.MaxTTL != 0 {
 		return nil
 	}
-	if *ttl > longest || !after.IsZero() && after.After(c.opts.Now().Add(longest)) {
+	span, end := *ttl, after
+	if span == 0 && end.IsZero() {
+		span, end = time.Duration(role.TTL), role.NotAfter
+	}
+	if span > longest || !end.IsZero() && end.After(c.opts.Now().Add(longest)) {
 		return refuse("field ttl: the mount takes at most %v (max_lease_ttl)", longest)
 	}
 	return nil

@@ -153,6 +153,9 @@ func TestRevokedIssuer(t *testing.T) {
 	assert.Equal(t, true, a.data["revoked"])
 	assert.NotZero(t, a.data["revocation_time"])
 	g.must(403, "POST", "pki/issuer/"+id+"/issue/web", fields{"common_name": "a.example"})
+	a = g.must(200, "POST", "pki/issuer/"+id, fields{"issuer_name": "gone"})
+	assert.Equal(t, "read-only,crl-signing,ocsp-signing", a.str("usage"), "defaults don't bring it back")
+	g.must(400, "PATCH", "pki/issuer/"+id, fields{"usage": "issuing-certificates"})
 	assert.Equal(t, []any{signed.str("serial_number")}, g.must(200, "LIST", "pki/certs/revoked", nil).data["keys"])
 }
 
@@ -171,6 +174,7 @@ func TestLeaseTimes(t *testing.T) {
 	g.must(200, "POST", "pki/roles/plain", fields{"allow_any_name": true, "key_type": "ec"})
 	g.must(200, "POST", "pki/roles/own", fields{"allow_any_name": true, "key_type": "ec", "ttl": "30h", "max_ttl": "40h"})
 	g.must(200, "POST", "pki/roles/short", fields{"allow_any_name": true, "key_type": "ec", "max_ttl": "5h"})
+	g.must(200, "POST", "pki/roles/long", fields{"allow_any_name": true, "key_type": "ec", "ttl": "30h"})
 	issue := func(status int, role string, more fields) answer {
 		t.Helper()
 		body := fields{"common_name": "a.example"}
@@ -183,6 +187,8 @@ func TestLeaseTimes(t *testing.T) {
 	within(issue(200, "plain", fields{"ttl": "19h"}), 19*time.Hour)
 	assert.Contains(t, issue(400, "plain", fields{"ttl": "21h"}).errors[0], "max_lease_ttl")
 	issue(400, "plain", fields{"not_after": time.Now().Add(21 * time.Hour).Format(time.RFC3339)})
+	assert.Contains(t, issue(400, "long", nil).errors[0], "max_lease_ttl")
+	within(issue(200, "long", fields{"ttl": "1h"}), time.Hour)
 	within(issue(200, "own", nil), 30*time.Hour)
 	within(issue(200, "short", nil), 5*time.Hour)
 	text, _ := csr(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "a.example"}})

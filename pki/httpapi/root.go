@@ -194,8 +194,8 @@ func signIntermediate(c *call) (any, error) {
 		return nil, err
 	}
 	data, err := in.format.issued(issued.Certificate, issued.Chain, nil)
-	if err != nil || in.format.kind == "pem_bundle" {
-		return data, err
+	if err != nil {
+		return nil, err
 	}
 	// Of an intermediate, the chain begins with itself.
 	data["ca_chain"] = append([]string{in.format.certificate(issued.Certificate)}, in.format.chain(issued.Chain)...)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/managedkeys/managedkeys/internal/requires"
 	"github.com/managedkeys/managedkeys/managedkey"
 	"github.com/managedkeys/managedkeys/managedkey/httpapi"
 	"github.com/managedkeys/managedkeys/managedkey/store/memory"
@@ -93,8 +94,7 @@ func TestSeveralAPIs(t *testing.T) {
 
 // TestDependencies: the engine works with whatever keys the program has, and so links no driver.
 func TestDependencies(t *testing.T) {
-	goTool, err := exec.LookPath("go")
-	require.NoError(t, err)
+	goTool := requires.Tool(t, "go", "go")
 	const module = "github.com/managedkeys/managedkeys/"
 	out, err := exec.CommandContext(t.Context(), goTool, "list", "-deps", module+"pki/httpapi").Output()
 	require.NoError(t, err)
