@@ -91,24 +91,7 @@ func WriteData(w http.ResponseWriter, r *http.Request, data any, warnings ...str
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	payload, err := json.Marshal(data)
-	var shown []byte
-	if err == nil {
-		shown, err = json.Marshal(warnings)
-	}
-	if err != nil { // not reached but by an engine's data
-		WriteError(w, r, fmt.Errorf("httpapi: data of type %T: %w", data, errNoForm))
-		return
-	}
-	body := make([]byte, 0, len(payload)+len(shown)+200)
-	body = append(body, `{"request_id":"`...)
-	body = append(body, RequestID(r.Context())...)
-	body = append(body, `","lease_id":"","renewable":false,"lease_duration":0,"data":`...)
-	body = append(body, payload...)
-	body = append(body, `,"wrap_info":null,"warnings":`...)
-	body = append(body, shown...)
-	body = append(body, `,"auth":null}`...)
-	writeBody(w, http.StatusOK, body)
+	WriteStatus(w, r, http.StatusOK, data, warnings...)
 }
 
 // errNoForm is what an engine's mistake is answered with: the encoder's own error can quote the data.
