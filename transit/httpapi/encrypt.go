@@ -1,0 +1,216 @@
+package httpapi
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"slices"
+
+	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/transit"
+)
+
+var (
+	referenceField  = member{"reference", text, referenceSlot}
+	versionField    = member{"key_version", number, versionSlot}
+	contextField    = member{"context", data, contextSlot}
+	nonceField      = member{"nonce", data, nonceSlot}
+	associatedField = member{"associated_data", data, associatedSlot}
+	ciphertextField = member{"ciphertext", text, ciphertextSlot}
+
+	// batched are members of every operation that has batches.
+	batched = []member{{"batch_input", list, batchSlot}, {"partial_failure_response_code", number, statusSlot}, {"name", named, none}}
+
+	encryptItem = takes(member{"plaintext", data, inputSlot}, associatedField, contextField, nonceField, versionField, referenceField,
+		member{"iv", unset, none}, member{"padding_scheme", oaep, none})
+	encryptAll = encryptItem.with(batched...).with(member{"type", text, typeSlot}, member{"convergent_encryption", flag, convergentSlot})
+
+	decryptItem = takes(ciphertextField, associatedField, contextField, nonceField, referenceField, member{"padding_scheme", oaep, none})
+	decryptAll  = decryptItem.with(batched...)
+
+	rewrapItem = takes(ciphertextField, associatedField, contextField, nonceField, versionField, referenceField,
+		member{"decrypt_padding_scheme", oaep, none}, member{"encrypt_padding_scheme", oaep, none})
+	rewrapAll = rewrapItem.with(batched...)
+)
+
+func encrypt(c *call) error {
+	q, err := c.request(encryptAll, encryptItem)
+	if err == nil {
+		err = q.contexts()
+	}
+	if err != nil {
+		return err
+	}
+	work := func() ([]transit.Result[string], error) {
+		return carry(q.all(), func(it *item) (r transit.EncryptRequest, err error) {
+			if !it.has(inputSlot) {
+				return r, refuse("missing plaintext to encrypt")
+			}
+			return transit.EncryptRequest{Plaintext: it.input, AssociatedData: it.associated, Context: it.context, Nonce: it.nonce,
+				Reference: it.reference, KeyVersion: it.version}, nil
+		}, func(requests []transit.EncryptRequest) ([]transit.Result[string], error) {
+			return c.engine.EncryptBatch(c.r.Context(), c.args[0], requests)
+		})
+	}
+	results, err := work()
+	if errors.Is(err, backend.ErrKeyNotFound) {
+		if err = c.upsert(q, err); err == nil {
+			results, err = work()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return finish(c, q, results, true, showCiphertext)
+}
+
+func showCiphertext(b []byte, _ int, r *transit.Result[string]) []byte {
+	if r.Err != nil {
+		return b
+	}
+	b = appendString(append(b, `"ciphertext":`...), r.Value)
+	return appendVersion(append(b, ','), r.KeyVersion)
+}
+
+// upsert makes the key that something is to be encrypted with, as missing says that it isn't there, if the mount allows that.
+func (c *call) upsert(q *request, missing error) error {
+	s, _, err := c.settings(c.r.Context())
+	if err != nil {
+		return err
+	}
+	if s.DisableUpsert || c.allowSoftware() != nil {
+		return missing
+	}
+	o := transit.KeyOptions{Type: q.keyType, Convergent: q.convergent}
+	for i := range q.all() {
+		o.Derived = o.Derived || len(q.all()[i].context) > 0
+	}
+	if o.Type == "" {
+		o.Type = transit.TypeAES256
+	}
+	if !slices.Contains([]string{transit.TypeAES128, transit.TypeAES256, transit.TypeChaCha20Poly1305}, o.Type) {
+		return refuse("key type %.40q not supported for this operation: encrypting makes keys of %s, %s and %s", o.Type,
+			transit.TypeAES128, transit.TypeAES256, transit.TypeChaCha20Poly1305)
+	}
+	err = c.engine.CreateKey(c.r.Context(), c.args[0], o)
+	if errors.Is(err, backend.ErrKeyExists) { // somebody else was faster
+		return nil
+	}
+	return err
+}
+
+func decrypt(c *call) error {
+	q, err := c.request(decryptAll, decryptItem)
+	if err == nil {
+		err = q.contexts()
+	}
+	if err != nil {
+		return err
+	}
+	results, err := carry(q.all(), func(it *item) (r transit.DecryptRequest, err error) {
+		if it.value == "" {
+			return r, refuse("missing ciphertext to decrypt")
+		}
+		return transit.DecryptRequest{Ciphertext: it.value, AssociatedData: it.associated, Context: it.context, Nonce: it.nonce, Reference: it.reference}, nil
+	}, func(requests []transit.DecryptRequest) ([]transit.Result[[]byte], error) {
+		return c.engine.DecryptBatch(c.r.Context(), c.args[0], requests)
+	})
+	if err != nil {
+		return err
+	}
+	return finish(c, q, results, true, func(b []byte, _ int, r *transit.Result[[]byte]) []byte {
+		b = append(b, `"plaintext":"`...)
+		b = base64.StdEncoding.AppendEncode(b, r.Value)
+		return append(b, '"', ',')
+	})
+}
+
+func rewrap(c *call) error {
+	q, err := c.request(rewrapAll, rewrapItem)
+	if err == nil {
+		err = q.contexts()
+	}
+	if err != nil {
+		return err
+	}
+	results, err := carry(q.all(), func(it *item) (r transit.RewrapRequest, err error) {
+		if it.value == "" {
+			return r, refuse("missing ciphertext to decrypt")
+		}
+		return transit.RewrapRequest{Ciphertext: it.value, AssociatedData: it.associated, Context: it.context, Nonce: it.nonce,
+			Reference: it.reference, KeyVersion: it.version}, nil
+	}, func(requests []transit.RewrapRequest) ([]transit.Result[string], error) {
+		return c.engine.RewrapBatch(c.r.Context(), c.args[0], requests)
+	})
+	if err != nil {
+		return err
+	}
+	return finish(c, q, results, true, showCiphertext)
+}
+
+func dataKey(c *call) error { return c.dataKeys(false) }
+
+func dataKeys(c *call) error { return c.dataKeys(true) }
+
+// dataKeys makes data keys; several if the path says so.
+func (c *call) dataKeys(several bool) error {
+	if c.args[0] != "plaintext" && c.args[0] != "wrapped" {
+		return refuse("Invalid path, must be 'plaintext' or 'wrapped'")
+	}
+	f, err := c.fields()
+	if err != nil {
+		return err
+	}
+	bits, count, padding := 256, 1, ""
+	r := transit.EncryptRequest{}
+	if several {
+		f.Int("count", &count)
+	}
+	f.Int("bits", &bits)
+	f.Int("key_version", &r.KeyVersion)
+	f.String("padding_scheme", &padding)
+	given := texts(f, "context", "nonce", "associated_data")
+	if err := f.Done(); err != nil {
+		return err
+	}
+	for name, out := range map[string]*[]byte{"context": &r.Context, "nonce": &r.Nonce, "associated_data": &r.AssociatedData} {
+		if *out, err = unbase64(name, given[name]); err != nil {
+			return err
+		}
+	}
+	switch {
+	case padding != "" && padding != "oaep":
+		return refuse("field padding_scheme: it takes oaep")
+	case bits != 128 && bits != 256 && bits != 512:
+		return refuse("invalid bit length: %d; it takes 128, 256 and 512", bits)
+	case count < 1 || count > c.opts.MaxBatch:
+		return refuse("field count: it takes 1 to %d", c.opts.MaxBatch)
+	}
+	requests := make([]transit.EncryptRequest, count)
+	secret := make([]byte, count*bits/8)
+	rand.Read(secret) // never fails
+	defer clear(secret)
+	for i := range requests {
+		requests[i] = r
+		requests[i].Plaintext = secret[i*bits/8 : (i+1)*bits/8]
+	}
+	results, err := c.engine.EncryptBatch(c.r.Context(), c.args[1], requests)
+	if err != nil {
+		return err
+	}
+	pairs := make([]map[string]any, count)
+	for i, one := range results {
+		if one.Err != nil {
+			return one.Err
+		}
+		pairs[i] = map[string]any{"ciphertext": one.Value}
+		if c.args[0] == "plaintext" {
+			pairs[i]["plaintext"] = base64.StdEncoding.EncodeToString(requests[i].Plaintext)
+		}
+	}
+	if several {
+		return c.reply(map[string]any{"key_pairs": pairs, "key_version": results[0].KeyVersion})
+	}
+	pairs[0]["key_version"] = results[0].KeyVersion
+	return c.reply(pairs[0])
+}
