@@ -61,7 +61,7 @@ func configured(ctx context.Context, path string, hangups <-chan os.Signal, out 
 		return nil, err
 	}
 	s.later(p.system.Close)
-	if p.engines, err = configuredEngines(p.system.Store(), p.log); err != nil {
+	if p.engines, err = s.configuredEngines(p.system.Store(), p.log); err != nil {
 		return nil, err
 	}
 	if err := metrics.watch(p.system.Registry(), s); err != nil {

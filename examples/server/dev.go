@@ -53,7 +53,7 @@ func dev(ctx context.Context, f flags, out io.Writer) (_ *site, err error) {
 	if err != nil {
 		return nil, err
 	}
-	engines, err := devEngines(store, keys, soft)
+	engines, err := s.devEngines(store, keys, soft)
 	if err != nil {
 		return nil, err
 	}

@@ -62,9 +62,3 @@ func WriteStatus(w http.ResponseWriter, r *http.Request, status int, data any, w
 	body = append(body, `,"auth":null}`...)
 	writeBody(w, status, body)
 }
-
-// Has reports whether there is a member of that name that is not null and that nobody took.
-func (f *Fields) Has(name string) bool {
-	value, ok := f.members[name]
-	return ok && string(value) != "null"
-}

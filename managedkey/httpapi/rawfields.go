@@ -12,10 +12,10 @@ func (f *Fields) Raw(name string, out *json.RawMessage) {
 	}
 }
 
-// Has reports whether a member is there, null or not, and has not been taken yet.
+// Has reports whether there is a member of that name that is not null and that nobody took.
 func (f *Fields) Has(name string) bool {
-	_, ok := f.members[name]
-	return ok
+	value, ok := f.members[name]
+	return ok && string(value) != "null"
 }
 
 // Time stores a moment in the form of RFC 3339, such as "2027-01-31T12:00:00Z". An empty string stores nothing.
