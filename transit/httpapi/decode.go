@@ -23,7 +23,6 @@ const (
 	list               // batch_input
 	unset              // nothing that says anything: there is no such setting here
 	named              // what stands in the path as well, and there it counts
-	oaep               // the padding that RSA keys have here, or nothing
 )
 
 // slot is where a member is stored.
@@ -42,6 +41,8 @@ const (
 	hmacSlot
 	cmacSlot
 	referenceSlot
+	paddingSlot
+	newPaddingSlot // of what is encrypted again
 	versionSlot
 
 	// of the request
@@ -89,6 +90,7 @@ type item struct {
 	input, context, nonce, associated []byte
 	value                             string // ciphertext, signature or MAC
 	reference                         string
+	padding, newPadding               string
 	version                           int
 
 	given uint32 // a bit for each slot
@@ -193,7 +195,7 @@ func unknown(name string, known []string) error {
 func (m member) wrong() error {
 	return refuse("field %s: it takes %s", m.name, [...]string{text: "a string", mixed: "a string or a number", data: "a string in base64",
 		number: "a whole number", flag: "true or false", list: "a list of objects",
-		unset: "no value here: this server has no such setting", named: "a string", oaep: "oaep"}[m.form])
+		unset: "no value here: this server has no such setting", named: "a string"}[m.form])
 }
 
 // null consumes null.

@@ -101,7 +101,7 @@ func (c *call) supports(info *transit.KeyInfo) (encrypts, decrypts, signs bool) 
 // derives reports whether keys of a type may be derived.
 func derives(kind string) bool {
 	switch kind {
-	case transit.TypeAES128, transit.TypeAES256, transit.TypeChaCha20Poly1305, transit.TypeEd25519:
+	case transit.TypeAES128, transit.TypeAES256, transit.TypeChaCha20Poly1305, transit.TypeXChaCha20Poly1305, transit.TypeEd25519:
 		return true
 	}
 	return false

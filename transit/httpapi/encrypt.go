@@ -1,10 +1,8 @@
 package httpapi
 
 import (
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
-	"slices"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/transit"
@@ -17,19 +15,20 @@ var (
 	nonceField      = member{"nonce", data, nonceSlot}
 	associatedField = member{"associated_data", data, associatedSlot}
 	ciphertextField = member{"ciphertext", text, ciphertextSlot}
+	paddingField    = member{"padding_scheme", text, paddingSlot}
 
 	// batched are members of every operation that has batches.
 	batched = []member{{"batch_input", list, batchSlot}, {"partial_failure_response_code", number, statusSlot}, {"name", named, none}}
 
 	encryptItem = takes(member{"plaintext", data, inputSlot}, associatedField, contextField, nonceField, versionField, referenceField,
-		member{"iv", unset, none}, member{"padding_scheme", oaep, none})
+		member{"iv", unset, none}, paddingField)
 	encryptAll = encryptItem.with(batched...).with(member{"type", text, typeSlot}, member{"convergent_encryption", flag, convergentSlot})
 
-	decryptItem = takes(ciphertextField, associatedField, contextField, nonceField, referenceField, member{"padding_scheme", oaep, none})
+	decryptItem = takes(ciphertextField, associatedField, contextField, nonceField, referenceField, paddingField)
 	decryptAll  = decryptItem.with(batched...)
 
 	rewrapItem = takes(ciphertextField, associatedField, contextField, nonceField, versionField, referenceField,
-		member{"decrypt_padding_scheme", oaep, none}, member{"encrypt_padding_scheme", oaep, none})
+		member{"decrypt_padding_scheme", text, paddingSlot}, member{"encrypt_padding_scheme", text, newPaddingSlot})
 	rewrapAll = rewrapItem.with(batched...)
 )
 
@@ -47,7 +46,7 @@ func encrypt(c *call) error {
 				return r, refuse("missing plaintext to encrypt")
 			}
 			return transit.EncryptRequest{Plaintext: it.input, AssociatedData: it.associated, Context: it.context, Nonce: it.nonce,
-				Reference: it.reference, KeyVersion: it.version}, nil
+				Reference: it.reference, KeyVersion: it.version, PaddingScheme: it.padding}, nil
 		}, func(requests []transit.EncryptRequest) ([]transit.Result[string], error) {
 			return c.engine.EncryptBatch(c.r.Context(), c.args[0], requests)
 		})
@@ -88,9 +87,9 @@ func (c *call) upsert(q *request, missing error) error {
 	if o.Type == "" {
 		o.Type = transit.TypeAES256
 	}
-	if !slices.Contains([]string{transit.TypeAES128, transit.TypeAES256, transit.TypeChaCha20Poly1305}, o.Type) {
-		return refuse("key type %.40q not supported for this operation: encrypting makes keys of %s, %s and %s", o.Type,
-			transit.TypeAES128, transit.TypeAES256, transit.TypeChaCha20Poly1305)
+	if !derives(o.Type) || o.Type == transit.TypeEd25519 {
+		return refuse("key type %.40q not supported for this operation: encrypting makes keys of %s, %s, %s and %s", o.Type,
+			transit.TypeAES128, transit.TypeAES256, transit.TypeChaCha20Poly1305, transit.TypeXChaCha20Poly1305)
 	}
 	err = c.engine.CreateKey(c.r.Context(), c.args[0], o)
 	if errors.Is(err, backend.ErrKeyExists) { // somebody else was faster
@@ -111,7 +110,8 @@ func decrypt(c *call) error {
 		if it.value == "" {
 			return r, refuse("missing ciphertext to decrypt")
 		}
-		return transit.DecryptRequest{Ciphertext: it.value, AssociatedData: it.associated, Context: it.context, Nonce: it.nonce, Reference: it.reference}, nil
+		return transit.DecryptRequest{Ciphertext: it.value, AssociatedData: it.associated, Context: it.context, Nonce: it.nonce,
+			Reference: it.reference, PaddingScheme: it.padding}, nil
 	}, func(requests []transit.DecryptRequest) ([]transit.Result[[]byte], error) {
 		return c.engine.DecryptBatch(c.r.Context(), c.args[0], requests)
 	})
@@ -138,7 +138,7 @@ func rewrap(c *call) error {
 			return r, refuse("missing ciphertext to decrypt")
 		}
 		return transit.RewrapRequest{Ciphertext: it.value, AssociatedData: it.associated, Context: it.context, Nonce: it.nonce,
-			Reference: it.reference, KeyVersion: it.version}, nil
+			Reference: it.reference, KeyVersion: it.version, DecryptPaddingScheme: it.padding, EncryptPaddingScheme: it.newPadding}, nil
 	}, func(requests []transit.RewrapRequest) ([]transit.Result[string], error) {
 		return c.engine.RewrapBatch(c.r.Context(), c.args[0], requests)
 	})
@@ -161,56 +161,44 @@ func (c *call) dataKeys(several bool) error {
 	if err != nil {
 		return err
 	}
-	bits, count, padding := 256, 1, ""
-	r := transit.EncryptRequest{}
+	r, count := transit.DataKeyRequest{Bits: 256}, 1
 	if several {
 		f.Int("count", &count)
 	}
-	f.Int("bits", &bits)
+	f.Int("bits", &r.Bits)
 	f.Int("key_version", &r.KeyVersion)
-	f.String("padding_scheme", &padding)
+	f.String("padding_scheme", &r.PaddingScheme)
 	given := texts(f, "context", "nonce", "associated_data")
 	if err := f.Done(); err != nil {
 		return err
 	}
-	for name, out := range map[string]*[]byte{"context": &r.Context, "nonce": &r.Nonce, "associated_data": &r.AssociatedData} {
-		if *out, err = unbase64(name, given[name]); err != nil {
-			return err
-		}
+	if r.Context, err = unbase64("context", given["context"]); err != nil {
+		return err
 	}
-	switch {
-	case padding != "" && padding != "oaep":
-		return refuse("field padding_scheme: it takes oaep")
-	case bits != 128 && bits != 256 && bits != 512:
-		return refuse("invalid bit length: %d; it takes 128, 256 and 512", bits)
-	case count < 1 || count > c.opts.MaxBatch:
-		return refuse("field count: it takes 1 to %d", c.opts.MaxBatch)
+	if r.Nonce, err = unbase64("nonce", given["nonce"]); err != nil {
+		return err
 	}
-	requests := make([]transit.EncryptRequest, count)
-	secret := make([]byte, count*bits/8)
-	rand.Read(secret) // never fails
-	defer clear(secret)
-	for i := range requests {
-		requests[i] = r
-		requests[i].Plaintext = secret[i*bits/8 : (i+1)*bits/8]
+	if r.AssociatedData, err = unbase64("associated_data", given["associated_data"]); err != nil {
+		return err
 	}
-	results, err := c.engine.EncryptBatch(c.r.Context(), c.args[1], requests)
+	if r.Bits == 0 {
+		return refuse("invalid bit length: 0; it takes 128, 256 and 512")
+	}
+	keys, err := c.engine.NewDataKeys(c.r.Context(), c.args[1], r, count)
 	if err != nil {
 		return err
 	}
 	pairs := make([]map[string]any, count)
-	for i, one := range results {
-		if one.Err != nil {
-			return one.Err
-		}
-		pairs[i] = map[string]any{"ciphertext": one.Value}
+	for i, key := range keys {
+		pairs[i] = map[string]any{"ciphertext": key.Ciphertext}
 		if c.args[0] == "plaintext" {
-			pairs[i]["plaintext"] = base64.StdEncoding.EncodeToString(requests[i].Plaintext)
+			pairs[i]["plaintext"] = base64.StdEncoding.EncodeToString(key.Plaintext)
 		}
 	}
+	number := versionOf(keys[0].Ciphertext)
 	if several {
-		return c.reply(map[string]any{"key_pairs": pairs, "key_version": results[0].KeyVersion})
+		return c.reply(map[string]any{"key_pairs": pairs, "key_version": number})
 	}
-	pairs[0]["key_version"] = results[0].KeyVersion
+	pairs[0]["key_version"] = number
 	return c.reply(pairs[0])
 }

@@ -33,6 +33,9 @@ type Options struct {
 	// AllowUnsealed is as in transit.Options. It is for tests and trials.
 	AllowUnsealed bool
 
+	// AllowPKCS1v15 is as in transit.Options: RSA keys may decrypt with the padding scheme pkcs1v15.
+	AllowPKCS1v15 bool
+
 	// MaxBatch and BatchParallel are as in transit.Options.
 	MaxBatch, BatchParallel int
 
@@ -62,7 +65,7 @@ func New(st store.Store, opts *Options) httpapi.Engine {
 	}
 	return func(ctx context.Context, m *managedkey.Mount) (httpapi.Handler, error) {
 		e, err := transit.Open(ctx, m, st, &transit.Options{
-			Now: o.Now, Software: o.Software, AllowUnsealed: o.AllowUnsealed,
+			Now: o.Now, Software: o.Software, AllowUnsealed: o.AllowUnsealed, AllowPKCS1v15: o.AllowPKCS1v15,
 			BatchParallel: o.BatchParallel, MaxBatch: o.MaxBatch, Logger: o.Logger,
 		})
 		if err != nil {

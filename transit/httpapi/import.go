@@ -45,12 +45,10 @@ func importKey(c *call) error {
 	if err := f.Done(); err != nil {
 		return err
 	}
-	switch {
-	case broken != nil:
+	if broken != nil {
 		return broken
-	case o.Type == transit.TypeManaged || o.ManagedKey != "":
-		return refuse("type %s: keys are imported into a key manager by its entry, not here", transit.TypeManaged)
 	}
+	// A key for a key manager is unwrapped here as well, with the wrapping key.
 	if err := c.allowSoftware(); err != nil {
 		return err
 	}

@@ -86,6 +86,11 @@ func driveCiphers(d driver, p string) {
 	assert.NotEqual(d, first, d.must("encrypt/"+c, object{"plaintext": secret, "context": b64("d")})["ciphertext"])
 	d.refused("encrypt/"+c, object{"plaintext": secret}, "missing 'context' for key derivation")
 
+	d.must("keys/"+p+"-rsa", object{"type": "rsa-2048"})
+	padded := d.must("encrypt/"+p+"-rsa", object{"plaintext": secret, "padding_scheme": "pkcs1v15"})["ciphertext"]
+	padded = d.must("rewrap/"+p+"-rsa", object{"ciphertext": padded, "decrypt_padding_scheme": "pkcs1v15", "encrypt_padding_scheme": "oaep"})["ciphertext"]
+	assert.Equal(d, secret, d.must("decrypt/"+p+"-rsa", object{"ciphertext": padded, "padding_scheme": "oaep"})["plaintext"])
+
 	batch := d.must("encrypt/"+k, object{"batch_input": []object{{"plaintext": b64("0"), "reference": "zero"}, {"plaintext": b64("1")}}})["batch_results"].([]any)
 	assert.Equal(d, "zero", batch[0].(object)["reference"])
 	assert.Equal(d, "", batch[1].(object)["reference"])

@@ -128,7 +128,7 @@ func (d driver) only(path string) string {
 
 // TestStockClients has each client go through every route.
 func TestStockClients(t *testing.T) {
-	g := newRig(t, nil, nil)
+	g := newRig(t, nil, func(o *Options) { o.AllowPKCS1v15 = true })
 	tried := make(map[string]bool)
 	for name, client := range g.clients() {
 		t.Run(name, func(t *testing.T) {

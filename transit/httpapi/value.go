@@ -38,10 +38,6 @@ func (d *decoder) store(it *item, m member, value []byte, quoted bool) error {
 		default:
 			return m.wrong()
 		}
-	case oaep:
-		if !quoted || string(value) != "" && string(value) != "oaep" {
-			return m.wrong()
-		}
 	default:
 		if !slices.Contains([]string{"", "false", "0"}, string(value)) {
 			return m.wrong()
@@ -103,6 +99,10 @@ func (d *decoder) texts(it *item, s slot, value string) {
 		it.value = value
 	case referenceSlot:
 		it.reference = value
+	case paddingSlot:
+		it.padding = value
+	case newPaddingSlot:
+		it.newPadding = value
 	case hashSlot:
 		d.hash = value
 	case legacySlot:
