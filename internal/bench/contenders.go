@@ -37,6 +37,8 @@ var contenders = map[string]contender{
 	contenderKept:    {open: keptKeys},
 	contenderTransit: {open: transitKeys},
 	contenderHandle:  {open: handleKeys},
+	contenderServed:  {open: transitServer},
+	contenderBare:    {open: bareServer},
 	contenderOurs:    {open: oursKeys, cold: oursCold, keys: oursOpen, narrow: oursNarrow},
 }
 

@@ -51,6 +51,7 @@ var tables = []struct {
 	{"issuing", (*workplace).issuing},
 	{"crls", (*workplace).crls},
 	{"ocsp", (*workplace).ocsp},
+	{"transithttp", (*workplace).transithttp},
 }
 
 func main() {

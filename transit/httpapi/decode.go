@@ -228,6 +228,7 @@ func (d *decoder) batch() error {
 	}
 	d.pos++
 	d.items = []item{}
+	begin := d.pos
 	for first := true; ; first = false {
 		more, err := d.more(']', first)
 		if err != nil || !more {
@@ -236,8 +237,11 @@ func (d *decoder) batch() error {
 		if len(d.items) == d.maxItems {
 			return refuse("field batch_input: it takes at most %d items", d.maxItems)
 		}
+		at := len(d.items)
+		if at == 1 { // the others are about as long as the first, which spares the list from growing
+			d.items = slices.Grow(d.items, min(d.maxItems-1, (len(d.data)-begin)/(d.pos-begin)))
+		}
 		d.items = append(d.items, item{})
-		at := len(d.items) - 1
 		if c, err := d.next(); err == nil && c != '{' {
 			return refuse("field batch_input: item %d: it takes an object", at)
 		}
