@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -63,7 +64,7 @@ func newRig(t *testing.T, hsm *softhsm.Token, change func(*Options)) *rig {
 		var err error
 		token, err = pkcs11.New(pkcs11.Library{Name: "hsm", Path: hsm.Module})
 		require.NoError(t, err)
-		conns = append(conns, managedkey.Connection{Backend: token})
+		conns = append(conns, managedkey.Connection{Name: "hsm", Backend: token})
 	}
 	var err error
 	g.keys, err = managedkey.Open(t.Context(), g.store, conns, nil)
@@ -81,7 +82,7 @@ func newRig(t *testing.T, hsm *softhsm.Token, change func(*Options)) *rig {
 		change(opts)
 	}
 	api, err := httpapi.New(g.keys, &httpapi.Options{Authenticator: tokens, Authorizer: policies,
-		Engines: map[string]httpapi.Engine{"transit": New(g.store, opts)}, Limits: httpapi.Limits{Body: 8 << 20}})
+		Engines: map[string]httpapi.Engine{"transit": New(g.store, opts)}, Logger: slog.New(slog.DiscardHandler), Limits: httpapi.Limits{Body: 8 << 20}})
 	require.NoError(t, err)
 	g.server = httptest.NewUnstartedServer(nil)
 	g.server.Config = httpapi.NewServer(api, nil)

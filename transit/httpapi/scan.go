@@ -61,7 +61,8 @@ func (s *scanner) more(end byte, first bool) (bool, error) {
 	case first:
 		return true, nil
 	}
-	return true, s.take(',')
+	err = s.take(',')
+	return err == nil, err
 }
 
 // object consumes an object. member is called after each name and must consume the value; name is valid until then.
