@@ -34,12 +34,11 @@ import (
 	"github.com/managedkeys/managedkeys/managedkey/telemetry"
 	"github.com/managedkeys/managedkeys/namespace"
 	"github.com/managedkeys/managedkeys/pki"
-	"github.com/managedkeys/managedkeys/transit"
 )
 
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
-var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling, watched, verified, lasting, many, issuers, roles}
+var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling, watched, verified, lasting, many, streamed, webToken, issuers, roles}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
@@ -255,47 +254,6 @@ func authority(ctx context.Context, mount *managedkey.Mount, csr []byte) ([]byte
 		return nil, err
 	}
 	return leaf.PEM(), nil
-}
-
-func cryptography(ctx context.Context, mount *managedkey.Mount) error {
-	engine := transit.New(mount, nil)
-	if err := engine.CreateKey(ctx, "documents", transit.KeyOptions{ManagedKey: "documents"}); err != nil {
-		return err
-	}
-	request := transit.SignRequest{Input: []byte("I owe you 10 francs")}
-	signature, err := engine.Sign(ctx, "documents", request) // vault:v1:MEUCIQ…
-	if err != nil {
-		return err
-	}
-	valid, err := engine.Verify(ctx, "documents", signature, request)
-	fmt.Println(valid)
-	return err
-}
-
-func lasting(ctx context.Context, mount *managedkey.Mount, sealed store.Store) error {
-	soft := software.New(nil) // allows software keys; without it there are managed keys only
-	engine, err := transit.Open(ctx, mount, sealed, &transit.Options{Software: soft})
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	err = engine.CreateKey(ctx, "cards", transit.KeyOptions{Type: transit.TypeAES256, AutoRotatePeriod: 30 * 24 * time.Hour})
-	if err != nil {
-		return err
-	}
-	go engine.Run(ctx, time.Hour) // rotates what is due
-	return nil
-}
-
-func many(ctx context.Context, engine *transit.Engine, requests []transit.SignRequest) error {
-	results, err := engine.SignBatch(ctx, "documents", requests)
-	if err != nil {
-		return err
-	}
-	for i, r := range results {
-		fmt.Println(i, r.Value, r.Err)
-	}
-	return nil
 }
 
 func server(chain *pki.Issued, signer crypto.Signer) *tls.Config {
