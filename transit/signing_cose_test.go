@@ -82,7 +82,6 @@ func verifySigStructure(public crypto.PublicKey, m *cose.Sign1Message, external 
 		h := hash.New()
 		h.Write(signed)
 		n := len(m.Signature) / 2
-		//lint:ignore SA1019 r and s are what is given
 		return ecdsa.Verify(pub, h.Sum(nil), new(big.Int).SetBytes(m.Signature[:n]), new(big.Int).SetBytes(m.Signature[n:]))
 	}
 	return false
