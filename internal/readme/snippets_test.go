@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 	"testing"
@@ -38,7 +39,7 @@ import (
 
 // The functions below are the README's code, so that it compiles. They need a token, files or answers that are not
 // there, and are not run.
-var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling, watched, verified, lasting, many, streamed, webToken, issuers, roles}
+var _ = []any{token, byURI, discovered, byName, fromVault, clouds, cloudParams, twoPlaces, stored, inPostgres, inEtcd, sealing, file, tenants, authority, cryptography, server, bounded, tested, handling, watched, verified, lasting, many, streamed, webToken, issuers, roles, revocations}
 
 func token(ctx context.Context, keys *managedkey.Registry) error {
 	hsm, err := pkcs11.New(pkcs11.Library{Name: "hsm1", Path: "/usr/lib/softhsm/libsofthsm2.so"})
@@ -210,6 +211,34 @@ func issuers(ctx context.Context, mount *managedkey.Mount, shared store.Store) e
 		return err
 	}
 	return ca.SetDefaultIssuer(ctx, issuing.ID)
+}
+
+func revocations(ctx context.Context, ca *pki.Authority) error {
+	err := ca.SetURLs(ctx, pki.URLs{
+		OCSP:     []string{"http://ocsp.example.com"},
+		CRL:      []string{"http://crl.example.com/{{issuer_id}}/{{shard}}.crl"},
+		DeltaCRL: []string{"http://crl.example.com/{{issuer_id}}/{{shard}}.delta"},
+	})
+	if err != nil {
+		return err
+	}
+	err = ca.SetCRLConfig(ctx, pki.CRLConfig{AutoRebuild: true, Delta: true, Shards: 64})
+	if err != nil {
+		return err
+	}
+	_, err = ca.SetOCSPResponder(ctx, "issuing-2026", pki.KeyRef{Name: "ocsp"}, pki.OCSPResponderTemplate{}) // or the issuer answers itself
+	if err != nil {
+		return err
+	}
+	if err := ca.SetOCSPConfig(ctx, pki.OCSPConfig{Store: true}); err != nil {
+		return err
+	}
+	go http.ListenAndServe(":8080", ca.OCSPHandler())
+	list, err := ca.ScopedCRL(ctx, "issuing-2026", pki.CRLScope{Shard: 7})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile("7.crl", list.DER, 0o644)
 }
 
 func roles(ctx context.Context, ca *pki.Authority, csr []byte) error {
