@@ -52,6 +52,7 @@ var tables = []struct {
 	{"crls", (*workplace).crls},
 	{"ocsp", (*workplace).ocsp},
 	{"transithttp", (*workplace).transithttp},
+	{"start", (*workplace).starting},
 }
 
 func main() {
