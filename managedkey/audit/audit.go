@@ -131,7 +131,7 @@ func (l *Log) Begin(ctx context.Context, op *managedkey.Operation) (context.Cont
 		refused.Time, refused.Error = time.Now(), managedkey.ErrorClass(err)
 		refused.body = refused.append(nil)
 		for _, w := range l.workers {
-			_ = w.offer(item{refused, nil}) // where there is room: its request may have got somewhere
+			_ = w.offer(item{record: refused}) // where there is room: its request may have got somewhere
 		}
 		return nil, err
 	}

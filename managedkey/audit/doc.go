@@ -53,5 +53,6 @@
 // be recorded is counted ([Log.Stats]), told to the logger once, and written down as a gap when the sink works again. With
 // [AnySink] an operation is refused unless at least one sink has its request, with [AllSinks] unless all have; and its
 // result is withheld in the same way. The error wraps backend.ErrUnavailable. Queues are bounded, and so is the time that an
-// operation waits.
+// operation waits, with one exception: to a file without [SyncEvery] an operation of a log that fails closed writes by itself if nobody
+// else does, and if the disk hangs then, so does that one operation. Those that come after it are refused in time.
 package audit

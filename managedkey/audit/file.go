@@ -97,6 +97,7 @@ type fileWriter struct {
 func (w *fileWriter) head() Head    { return w.chain.Head }
 func (w *fileWriter) name() string  { return w.Path }
 func (w *fileWriter) durable() bool { return w.Sync == SyncEvery }
+func (w *fileWriter) quick() bool   { return w.Sync != SyncEvery } // it is a copy into the cache of the operating system
 
 func (w *fileWriter) interval() time.Duration {
 	if w.Sync == SyncInterval {

@@ -15,10 +15,10 @@ type Sink interface {
 	open(k keys, log *slog.Logger) (writer, error)
 }
 
-// writer writes to a sink. It is used by one goroutine at a time.
+// writer writes to a sink. It is used by one goroutine at a time, but for durable, quick and name.
 type writer interface {
-	// write writes records, after a gap of so many that were lost before. It returns when they are as safe as the sink makes
-	// them; if there is an error, none of them is there.
+	// write writes records, after a gap of so many that were lost before, of which there may be some where there are no records. It
+	// returns when they are as safe as the sink makes them; if there is an error, none of them is there.
 	write(records []*Record, lost uint64) error
 
 	// tick does what is due when nothing is written; it is called every interval, if that is not 0.
@@ -27,6 +27,9 @@ type writer interface {
 
 	// durable reports whether operations wait for their record to be written.
 	durable() bool
+
+	// quick reports whether writing takes no longer than waking another goroutine.
+	quick() bool
 
 	head() Head
 	name() string
@@ -50,13 +53,20 @@ func (f Func) open(keys, *slog.Logger) (writer, error) {
 
 type funcWriter struct{ f Func }
 
-func (w funcWriter) write(records []*Record, _ uint64) error { return w.f.Write(records) }
-func (funcWriter) tick() error                               { return nil }
-func (funcWriter) interval() time.Duration                   { return 0 }
-func (funcWriter) durable() bool                             { return false }
-func (funcWriter) head() Head                                { return Head{} }
-func (w funcWriter) name() string                            { return w.f.Name }
-func (funcWriter) close() error                              { return nil }
+func (w funcWriter) write(records []*Record, _ uint64) error {
+	if len(records) == 0 {
+		return nil
+	}
+	return w.f.Write(records)
+}
+
+func (funcWriter) tick() error             { return nil }
+func (funcWriter) interval() time.Duration { return 0 }
+func (funcWriter) durable() bool           { return false }
+func (funcWriter) quick() bool             { return false }
+func (funcWriter) head() Head              { return Head{} }
+func (w funcWriter) name() string          { return w.f.Name }
+func (funcWriter) close() error            { return nil }
 
 // Slog is a sink that logs each record, with a group "audit" of its fields, at the level Info. It has no chain. Handlers write
 // as they are made to; those of package log/slog escape what could be taken for another line.
@@ -98,6 +108,7 @@ func (w slogWriter) write(records []*Record, lost uint64) error {
 func (slogWriter) tick() error             { return nil }
 func (slogWriter) interval() time.Duration { return 0 }
 func (slogWriter) durable() bool           { return false }
+func (slogWriter) quick() bool             { return false }
 func (slogWriter) head() Head              { return Head{} }
 func (slogWriter) name() string            { return "slog" }
 func (slogWriter) close() error            { return nil }

@@ -15,7 +15,11 @@ import (
 // gather is how long a record that nobody waits for may wait for others to be written with.
 const gather = 2 * time.Millisecond
 
-// worker writes to one sink on a goroutine of its own: while a batch is being written, the next one gathers.
+// handOver is how many batches a caller writes for others, before it leaves them to the goroutine.
+const handOver = 4
+
+// worker writes to one sink: while a batch is being written, the next one gathers. A goroutine of its own does that, or a caller that
+// would have to wait for it: being woken takes the two of them several times as long as writing to a file does.
 type worker struct {
 	out   writer
 	log   *slog.Logger
@@ -24,27 +28,35 @@ type worker struct {
 	later *time.Timer   // puts one there for records that nobody waits for
 	done  chan struct{} // closed when the goroutine has ended
 
+	turn chan struct{} // holds a token while somebody writes
+
 	mu      sync.Mutex
 	pending []item
+	looking bool // whoever has the turn will look at pending once more
 	closed  bool
+
+	// Of who has the turn.
+	records []*Record
+	spare   []item
+	told    uint64 // of lost, in gaps
 
 	written, lost atomic.Uint64 // records
 	failing       atomic.Bool   // the last records could not be written
 	stuck         atomic.Bool   // somebody has waited in vain since the last write; nobody does so again
 	newest        atomic.Pointer[Head]
 
-	told     uint64 // of lost, in gaps; of the goroutine
-	closeErr error  // written before done is closed
+	closeErr error // written before done is closed
 }
 
 // item is a record and who waits for it, if anybody.
 type item struct {
 	record  *Record
 	answers chan<- answer // has room for the answer; or nil
+	queued  bool          // it has one of the slots
 }
 
 func newWorker(out writer, queue int, log *slog.Logger) *worker {
-	w := &worker{out: out, log: log, slots: make(chan struct{}, queue), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w := &worker{out: out, log: log, slots: make(chan struct{}, queue), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), done: make(chan struct{})}
 	w.later = time.AfterFunc(time.Hour, w.rouse)
 	w.later.Stop()
 	w.publish()
@@ -89,8 +101,10 @@ func (w *worker) add(it item) error {
 		<-w.slots
 		return errClosed
 	}
+	it.queued = true
 	w.pending = append(w.pending, it)
 	switch {
+	case w.looking:
 	case it.answers != nil || len(w.pending) > cap(w.slots)/2:
 		w.rouse()
 	case len(w.pending) == 1:
@@ -115,47 +129,105 @@ func (w *worker) run() {
 		defer ticker.Stop()
 		ticks = ticker.C
 	}
-	var spare []item
-	var records []*Record
 	for {
+		tick := false
 		select {
 		case <-w.wake:
 		case <-ticks:
+			tick = true
+		}
+		w.turn <- struct{}{}
+		if tick {
 			w.note(w.contain(w.out.tick), 0)
-			continue
 		}
-		w.mu.Lock()
-		batch, closed := w.pending, w.closed
-		w.pending = spare[:0]
-		w.mu.Unlock()
-		if len(batch) > 0 {
-			records = records[:0]
-			for _, it := range batch {
-				records = append(records, it.record)
-			}
-			lost := w.lost.Load()
-			err := w.contain(func() error { return w.out.write(records, lost-w.told) })
-			if err == nil {
-				w.told = lost
-			}
-			w.publish()
-			w.note(err, len(batch))
-			w.stuck.Store(false)
-			for i, it := range batch {
-				if it.answers != nil {
-					it.answers <- answer{w, err}
-				}
-				batch[i] = item{}
-				<-w.slots
-			}
-			clear(records)
-		}
-		spare = batch
+		batch, closed := w.take()
+		w.commit(batch)
 		if closed {
+			if lost := w.lost.Load(); lost > w.told { // or nobody would learn of it from the file
+				_ = w.contain(func() error { return w.out.write(nil, lost-w.told) })
+			}
 			w.closeErr = w.contain(w.out.close)
-			return
+			return // with the turn: nobody is to write any more
 		}
+		<-w.turn
 	}
+}
+
+// take returns what is pending, for who has the turn.
+func (w *worker) take() (batch []item, closed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	batch, w.pending = w.pending, w.spare[:0]
+	return batch, w.closed
+}
+
+// direct writes a record on the goroutine of the caller, after those that are pending. ok is false if the sink is not one for that, or
+// somebody else is writing: then the record is to be handed over.
+func (w *worker) direct(r *Record) (ok bool, err error) {
+	if !w.out.quick() || w.stuck.Load() {
+		return false, nil
+	}
+	select {
+	case w.turn <- struct{}{}:
+	default:
+		return false, nil
+	}
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		<-w.turn
+		return true, errClosed
+	}
+	batch := w.pending
+	w.pending, w.looking = w.spare[:0], true
+	w.mu.Unlock()
+	err = w.commit(append(batch, item{record: r}))
+	for n := 1; ; n++ {
+		w.mu.Lock()
+		w.looking = len(w.pending) > 0 && n < handOver
+		if !w.looking {
+			if len(w.pending) > 0 {
+				w.rouse()
+			}
+			w.mu.Unlock()
+			<-w.turn
+			return true, err
+		}
+		batch, w.pending = w.pending, w.spare[:0]
+		w.mu.Unlock()
+		w.commit(batch)
+	}
+}
+
+// commit writes a batch and tells those who wait. It is for who has the turn.
+func (w *worker) commit(batch []item) error {
+	w.spare = batch
+	if len(batch) == 0 {
+		return nil
+	}
+	w.records = w.records[:0]
+	for _, it := range batch {
+		w.records = append(w.records, it.record)
+	}
+	lost := w.lost.Load()
+	err := w.contain(func() error { return w.out.write(w.records, lost-w.told) })
+	if err == nil {
+		w.told = lost
+	}
+	w.publish()
+	w.note(err, len(batch))
+	w.stuck.Store(false)
+	for i, it := range batch {
+		if it.answers != nil {
+			it.answers <- answer{w, err}
+		}
+		if it.queued {
+			<-w.slots
+		}
+		batch[i] = item{}
+	}
+	clear(w.records)
+	return err
 }
 
 // note counts what became of n records and tells the logger when a sink begins to fail, and when it works again.
@@ -163,14 +235,22 @@ func (w *worker) note(err error, n int) {
 	if err != nil {
 		w.lost.Add(uint64(n))
 		if !w.failing.Swap(true) {
-			w.log.Error("audit: records can't be written", "sink", w.out.name(), "error", err)
+			w.tell(slog.LevelError, "audit: records can't be written", slog.Any("error", err))
 		}
 		return
 	}
 	w.written.Add(uint64(n))
 	if n > 0 && w.failing.Swap(false) {
-		w.log.Warn("audit: a sink works again", "sink", w.out.name(), "lost", w.lost.Load())
+		w.tell(slog.LevelWarn, "audit: a sink works again", slog.Uint64("lost", w.lost.Load()))
 	}
+}
+
+// tell tells the logger. Should that panic, whoever has the turn must give it back nevertheless.
+func (w *worker) tell(level slog.Level, message string, about slog.Attr) {
+	_ = w.contain(func() error {
+		w.log.LogAttrs(context.Background(), level, message, slog.String("sink", w.out.name()), about)
+		return nil
+	})
 }
 
 // contain turns a panic of a sink into an error.

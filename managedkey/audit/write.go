@@ -21,76 +21,105 @@ type answer struct {
 func (l *Log) write(ctx context.Context, r *Record) error {
 	r.body = r.append(make([]byte, 0, 640))
 	mode := l.opts.FailClosed
-	answers := make(chan answer, len(l.workers))
-	var full, waiting []*worker
-	var failures []error
+	o := offered{record: r, answers: make(chan answer, len(l.workers))}
 	for _, w := range l.workers {
-		it := item{record: r}
-		wait := mode != FailOpen || w.out.durable() && !w.stuck.Load()
-		if wait {
-			it.answers = answers
-		}
-		switch err := w.offer(it); {
-		case errors.Is(err, errFull):
-			full = append(full, w)
-		case err != nil:
-			failures = append(failures, w.failure(err))
-		case wait:
-			waiting = append(waiting, w)
+		if mode == FailOpen || !w.out.quick() { // first: those write while this goroutine does
+			o.offer(w, mode != FailOpen || w.out.durable() && !w.stuck.Load())
 		}
 	}
-	if len(full) == 0 && len(waiting) == 0 {
-		return l.verdict(ctx, failures, 0)
+	for _, w := range l.workers {
+		if mode == FailOpen || !w.out.quick() {
+			continue
+		}
+		switch done, err := w.direct(r); {
+		case !done:
+			o.offer(w, true)
+		case err != nil:
+			o.failures = append(o.failures, w.failure(err))
+		default:
+			o.written++
+		}
+	}
+	if len(o.full) == 0 && len(o.waiting) == 0 || mode == AnySink && o.written > 0 {
+		for _, w := range o.full {
+			w.lost.Add(1) // enough have it
+		}
+		return l.verdict(ctx, &o)
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.opts.Timeout)
 	defer cancel()
-	for _, w := range full {
-		if mode == AnySink && len(waiting) > 0 { // enough, if it works
+	for _, w := range o.full {
+		if mode == AnySink && len(o.waiting) > 0 { // enough, if it works
 			w.lost.Add(1)
 			continue
 		}
-		if err := w.put(ctx, item{r, answers}); err != nil {
+		if err := w.put(ctx, item{record: r, answers: o.answers}); err != nil {
 			w.lost.Add(1)
-			failures = append(failures, w.failure(err))
+			o.failures = append(o.failures, w.failure(err))
 		} else if mode != FailOpen || w.out.durable() {
-			waiting = append(waiting, w)
+			o.waiting = append(o.waiting, w)
 		}
 	}
-	return l.await(ctx, answers, waiting, failures)
+	return l.await(ctx, &o)
 }
 
-// await waits for the answers of sinks that took a record.
-func (l *Log) await(ctx context.Context, answers <-chan answer, waiting []*worker, failures []error) error {
-	written := 0
-	for len(waiting) > 0 {
+// offered is a record on its way to the sinks.
+type offered struct {
+	record        *Record
+	answers       chan answer
+	full, waiting []*worker // which have no room; whose answers are waited for
+	failures      []error
+	written       int // sinks that have it
+}
+
+// offer hands the record over to a sink.
+func (o *offered) offer(w *worker, wait bool) {
+	it := item{record: o.record}
+	if wait {
+		it.answers = o.answers
+	}
+	switch err := w.offer(it); {
+	case errors.Is(err, errFull):
+		o.full = append(o.full, w)
+	case err != nil:
+		o.failures = append(o.failures, w.failure(err))
+	case wait:
+		o.waiting = append(o.waiting, w)
+	}
+}
+
+// await waits for the answers of sinks that took the record.
+func (l *Log) await(ctx context.Context, o *offered) error {
+	for len(o.waiting) > 0 {
 		select {
-		case a := <-answers:
-			i := slices.Index(waiting, a.from)
+		case a := <-o.answers:
+			i := slices.Index(o.waiting, a.from)
 			if i < 0 {
 				continue
 			}
-			waiting = slices.Delete(waiting, i, i+1)
+			o.waiting = slices.Delete(o.waiting, i, i+1)
 			if a.err != nil {
-				failures = append(failures, a.from.failure(a.err))
-			} else if written++; l.opts.FailClosed == AnySink {
+				o.failures = append(o.failures, a.from.failure(a.err))
+			} else if o.written++; l.opts.FailClosed == AnySink {
 				return nil
 			}
 		case <-ctx.Done():
-			for _, w := range waiting {
+			for _, w := range o.waiting {
 				if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 					w.stuck.Store(true)
 				}
-				failures = append(failures, w.failure(errTimeout))
+				o.failures = append(o.failures, w.failure(errTimeout))
 			}
-			waiting = nil
+			o.waiting = nil
 		}
 	}
-	return l.verdict(ctx, failures, written)
+	return l.verdict(ctx, o)
 }
 
 // verdict returns the error for the operation.
-func (l *Log) verdict(ctx context.Context, failures []error, written int) error {
-	if l.opts.FailClosed == FailOpen || len(failures) == 0 || l.opts.FailClosed == AnySink && written > 0 {
+func (l *Log) verdict(ctx context.Context, o *offered) error {
+	failures := o.failures
+	if l.opts.FailClosed == FailOpen || len(failures) == 0 || l.opts.FailClosed == AnySink && o.written > 0 {
 		return nil
 	}
 	if err := ctx.Err(); errors.Is(err, context.Canceled) {
