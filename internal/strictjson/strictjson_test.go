@@ -3,6 +3,7 @@ package strictjson
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -60,7 +61,8 @@ func TestRefusals(t *testing.T) {
 
 // FuzzObject: whatever is accepted is an object to encoding/json too, with the same members.
 func FuzzObject(f *testing.F) {
-	for _, seed := range []string{`{"a":1}`, `{"a":{"a":[]},"b":"\u0000"}`, `{"a":1,"a":2}`, `{}{}`, "[[[["} {
+	for _, seed := range []string{`{"a":1}`, `{"a":{"a":[]},"b":"\u0000"}`, `{"a":1,"a":2}`, `{}{}`, "[[[[",
+		` { "a" : "b\\\"" , "c":[{"d":"}"}],"e":-1e5,"\u0061":null}`, "{\"\xff\":1}", `{"a":1}x`, `{"é":true,"é":1}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -81,4 +83,33 @@ func FuzzObject(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestManyMembers: members are told apart however many there are.
+func TestManyMembers(t *testing.T) {
+	for n := range 3 * few {
+		text := "{"
+		for i := range n {
+			text += fmt.Sprintf(`"m%d" : [{"a":"]}"}, -1.5e3] ,`, i)
+		}
+		members, err := Object([]byte(text+`"last":true}`), 1<<20)
+		require.NoError(t, err)
+		assert.Len(t, members, n+1)
+		assert.Equal(t, "true", string(members[n].Value))
+		for i := range n {
+			_, err := Object(fmt.Appendf(nil, `%s"m%d":0}`, text, i), 1<<20)
+			assert.ErrorContains(t, err, "given twice")
+		}
+	}
+}
+
+// BenchmarkObject is an ordinary request.
+func BenchmarkObject(b *testing.B) {
+	data := []byte(`{"input":"` + strings.Repeat("A", 344) + `","prehashed":false}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Object(data, len(data)); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
