@@ -167,6 +167,21 @@ func TestHealthOfAStore(t *testing.T) {
 	if entries, mounts := r.Size(); entries != 1 || mounts != 1 {
 		t.Errorf("%d entries, %d mounts", entries, mounts)
 	}
+	e := softwareEntry(b, "ecdsa", 0)
+	e.Ref.Name = "second"
+	mustCreate(t, r, e)
+	if n := r.OpenKeys(); n != 0 {
+		t.Errorf("%d keys are open", n)
+	}
+	if _, err := r.Key(t.Context(), e.Ref); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.OpenKeys(); n != 1 {
+		t.Errorf("%d keys are open, want 1", n)
+	}
+	if err := r.Delete(t.Context(), e.Ref); err != nil || r.OpenKeys() != 0 {
+		t.Errorf("%d keys are open, %v", r.OpenKeys(), err)
+	}
 	r.Close()
 	r.health.last.At = time.Time{}
 	if h, err := r.Health(t.Context()); err != nil || h.Ready || h.Following {

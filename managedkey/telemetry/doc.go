@@ -22,9 +22,10 @@
 //	managedkeys.connection.down        gauge            1 while the circuit breaker is open
 //	managedkeys.connection.retries     counter          requests that repeated one that failed
 //	managedkeys.entries                gauge            entries of the registry
+//	managedkeys.keys.open              gauge            entries whose newest key is open: the cache of keys
 //	managedkeys.mounts                 gauge            mounts of the registry
 //
-// The last eight are there once [Telemetry.Watch] was called; those of connections for backends that are a backend.Meter. Names of
+// Operations "open" in the first histogram are the look-ups that this cache did not answer. The last nine are there once [Telemetry.Watch] was called; those of connections for backends that are a backend.Meter. Names of
 // keys are in no metric, and those of namespaces and mounts only if [Options] say so: every one of them makes series of its own.
 //
 // # Attributes

@@ -223,6 +223,9 @@ func TestMetrics(t *testing.T) {
 // TestWatch: gauges follow, those to one peer are added up, and end with stop.
 func TestWatch(t *testing.T) {
 	r := newRig(t, Options{})
+	if _, err := r.Key(t.Context(), testRef); err != nil {
+		t.Fatal(err)
+	}
 	stop, err := r.t.Watch(r.Registry)
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +236,7 @@ func TestWatch(t *testing.T) {
 	for series, want := range map[string]int64{
 		"managedkeys.connection.sessions" + at: 3, "managedkeys.connection.busy" + at: 1, "managedkeys.connection.waiting" + at: 5,
 		"managedkeys.connection.hung" + at: 1, "managedkeys.connection.down" + at: 1, "managedkeys.connection.retries" + at: 7,
-		"managedkeys.entries ": 1, "managedkeys.mounts ": 0,
+		"managedkeys.entries ": 1, "managedkeys.mounts ": 0, "managedkeys.keys.open ": 1,
 	} {
 		if value, ok := got[series]; !ok || value != want {
 			t.Errorf("%s is %d, %t, want %d; all: %v", series, value, ok, want, got)

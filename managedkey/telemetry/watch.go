@@ -31,6 +31,7 @@ func (t *Telemetry) Watch(r *managedkey.Registry) (stop func() error, err error)
 	hung := gauge("managedkeys.connection.hung", "{operation}", "Operations that nobody waits for any more, and that have not returned.")
 	down := gauge("managedkeys.connection.down", "1", "1 while operations fail at once because the key manager is away.")
 	entries := gauge("managedkeys.entries", "{entry}", "Entries of the registry.")
+	open := gauge("managedkeys.keys.open", "{key}", "Entries whose newest key is open, so that look-ups make no call.")
 	mounts := gauge("managedkeys.mounts", "{mount}", "Mounts of the registry.")
 	var retries metric.Int64ObservableCounter
 	if err == nil {
@@ -45,6 +46,7 @@ func (t *Telemetry) Watch(r *managedkey.Registry) (stop func() error, err error)
 		e, m := r.Size()
 		o.ObserveInt64(entries, int64(e))
 		o.ObserveInt64(mounts, int64(m))
+		o.ObserveInt64(open, int64(r.OpenKeys()))
 		for at, l := range loads(r) {
 			set := metric.WithAttributeSet(attribute.NewSet(
 				attribute.String("managedkeys.connection", at.connection), attribute.String("managedkeys.connection.peer", at.peer)))
