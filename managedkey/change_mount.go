@@ -94,7 +94,11 @@ func (k *kept) tune(ctx context.Context, m *Mount, change MountChange) error {
 		if err != nil {
 			return err
 		}
-		key, record := recordKey(mountsPrefix, s.path, path), newMountRecord(m.id, now.with(change))
+		info, err := now.with(change)
+		if err != nil {
+			return err
+		}
+		key, record := recordKey(mountsPrefix, s.path, path), newMountRecord(m.id, info)
 		op := &store.Op{Key: key, Value: encode(record), Expect: store.Expect(version)}
 		if now.equal(record.info()) {
 			op = nil

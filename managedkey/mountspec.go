@@ -26,7 +26,8 @@ type MountSpec struct {
 	Namespace namespace.Path
 	Path      string // as for [Registry.Mount]
 
-	// Type is the kind of engine that the mount is for, such as "pki": empty or a name as of a key. It never changes.
+	// Type is the kind of engine that the mount is for, such as "pki": empty or a name as of a key. It never changes, but for a mount
+	// without one, which TuneMount can give one.
 	Type string
 
 	Description string            // for people: at most MaxMountDescription bytes of UTF-8
@@ -34,8 +35,9 @@ type MountSpec struct {
 	Allowed     []string          // names or UUIDs of the keys that the mount may use
 }
 
-// MountChange is what is to be changed of a mount. What is nil stays as it is.
+// MountChange is what is to be changed of a mount. What is nil or empty stays as it is.
 type MountChange struct {
+	Type        string // for a mount that has none, as those that [Registry.Mount] made; else it must be the one that it has
 	Description *string
 	Options     map[string]string // all of them; an empty map that isn't nil takes them away
 	Allowed     []string          // all of them, by name or UUID; an empty list that isn't nil takes them away
@@ -73,16 +75,22 @@ func (m *Mount) Description() string { return m.about().description }
 // Options returns a copy of the options of the mount's engine; nil if there are none.
 func (m *Mount) Options() map[string]string { return maps.Clone(m.about().options) }
 
-// with returns the information with a change applied.
-func (i *mountInfo) with(change MountChange) *mountInfo {
+// with returns the information with a change applied, or an error if the result would be malformed.
+func (i *mountInfo) with(change MountChange) (*mountInfo, error) {
 	out := *i
+	if change.Type != "" {
+		if i.kind != "" && i.kind != change.Type {
+			return nil, fmt.Errorf("field Type is %.40q; the mount has the type %q, which can't change: %w", change.Type, i.kind, backend.ErrInvalidParams)
+		}
+		out.kind = strings.Clone(change.Type)
+	}
 	if change.Description != nil {
 		out.description = *change.Description
 	}
 	if change.Options != nil {
 		out.options = maps.Clone(change.Options)
 	}
-	return &out
+	return &out, out.validate()
 }
 
 func (i *mountInfo) equal(j *mountInfo) bool {
@@ -168,7 +176,7 @@ func (r *Registry) TuneMount(ctx context.Context, m *Mount, change MountChange) 
 	if ctx.Err() != nil {
 		return m.fail("tune", "", "", ended(ctx))
 	}
-	if err := m.about().with(change).validate(); err != nil {
+	if _, err := m.about().with(change); err != nil {
 		return m.fail("tune", "", "", err)
 	}
 	if r.kept != nil {
@@ -189,6 +197,10 @@ func (m *Mount) tune(change MountChange) error {
 	if m.closed.Load() {
 		return errUnmounted
 	}
+	info, err := m.about().with(change)
+	if err != nil {
+		return err
+	}
 	add, drop, err := m.difference(change.Allowed)
 	if err != nil {
 		return err
@@ -199,7 +211,7 @@ func (m *Mount) tune(change MountChange) error {
 	for _, e := range add {
 		m.sit(e).granted.Store(true)
 	}
-	m.describe(m.about().with(change))
+	m.describe(info)
 	return nil
 }
 

@@ -128,6 +128,26 @@ func TestTuneMount(t *testing.T) {
 	})
 }
 
+// TestTuneMountType: a mount without a type can be given one, once, and stays the mount that it is.
+func TestTuneMountType(t *testing.T) {
+	registries(t, func(t *testing.T, r, other *Registry, b backend.Backend) {
+		createKeys(t, r, b, "team-a", "a")
+		m, err := r.Mount(bg, "team-a", "pki", "a")
+		require.NoError(t, err)
+		require.ErrorIs(t, r.TuneMount(bg, m, MountChange{Type: "No good"}), backend.ErrInvalidParams)
+		require.NoError(t, r.TuneMount(bg, m, MountChange{Type: "pki"}))
+		require.NoError(t, r.TuneMount(bg, m, MountChange{Type: "pki"}))
+		err = r.TuneMount(bg, m, MountChange{Type: "transit"})
+		require.ErrorIs(t, err, backend.ErrInvalidParams)
+		assert.ErrorContains(t, err, `the mount has the type "pki", which can't change`)
+		assert.Equal(t, "pki", m.Type())
+		soon(t, "the type", func() bool {
+			seen, err := other.OpenMount("team-a", "pki")
+			return err == nil && seen.Type() == "pki" && seen.ID() == m.ID() && len(seen.Allowed()) == 1
+		})
+	})
+}
+
 // TestTuneMountManyKeys: more grants than a store takes in one commit.
 func TestTuneMountManyKeys(t *testing.T) {
 	_, all := sites(t, 2)

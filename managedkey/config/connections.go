@@ -54,7 +54,7 @@ func (l *loader) connect(b *block, kind, name string) {
 			l.decode(rest, s)
 			if len(l.errors) == before {
 				if err := s.Validate(); err != nil {
-					l.fail(b.pos, err)
+					l.fail(blame(b.pos, b.places(), err), err)
 				}
 			}
 			c.stanza.value = s
@@ -111,7 +111,7 @@ func (l *loader) store(b *block) {
 		l.decode(b, value)
 		if len(l.errors) == before {
 			if err := value.Validate(); err != nil {
-				l.fail(b.pos, err)
+				l.fail(blame(b.pos, b.places(), err), err)
 			}
 		}
 		s.stanza.value = value

@@ -2,7 +2,6 @@ package config
 
 import (
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -155,11 +154,7 @@ func (l *loader) entry(b *block, k *Key, fields map[string]any) (json.RawMessage
 	}
 	e, err := managedkey.DecodeEntry(k.Ref, params{k.Type, builder.Params}, data)
 	if err != nil {
-		pos := b.pos
-		if unknown, ok := errors.AsType[*backend.UnknownFieldError](err); ok {
-			pos = argPos(b, unknown.Field)
-		}
-		l.fail(pos, err)
+		l.fail(blame(b.pos, b.places(), err), err)
 		return data, false
 	}
 	l.secrets(b, e.Params)

@@ -113,7 +113,7 @@ type planner struct {
 // manager. The registry must have the configuration's connections, as that of a [System] has.
 //
 // Entries and mounts that are in no file are left alone, unless a namespace block says prune = true. Of a mount that doesn't say
-// what it allows, the grants are left alone. An entry that was rotated keeps its newest key: the file then speaks of the version
+// what it allows, the grants are left alone; one that has no type, since a program made it, gets the file's. An entry that was rotated keeps its newest key: the file then speaks of the version
 // that it spoke of before. Where a file leaves out public_key_sha256 or a min_ version, that of the entry stays; everything else
 // that is left out has its default.
 //

@@ -16,9 +16,9 @@ import (
 
 // key plans what has to change of an entry.
 func (p *planner) key(k *Key) {
-	want, older, err := p.want(k)
+	want, older, at, err := p.want(k)
 	if err != nil {
-		p.fail(k.Pos, err)
+		p.fail(at, err)
 		return
 	}
 	now, err := p.reg.Entry(k.Ref)
@@ -52,17 +52,16 @@ func (p *planner) key(k *Key) {
 	p.change(Change{Action: action, Ref: k.Ref, Pos: k.Pos, Fields: fields, run: func(ctx context.Context) error { return p.reg.Update(ctx, next) }})
 }
 
-// want returns the entry that a block describes, and its older versions.
-func (p *planner) want(k *Key) (managedkey.Entry, []managedkey.OlderVersion, error) {
-	want, err := p.reg.DecodeEntry(k.Ref, k.Type, k.flat.newest)
+// want returns the entry that a block describes, and its older versions; at is where an error is to be looked for.
+func (p *planner) want(k *Key) (want managedkey.Entry, older []managedkey.OlderVersion, at Pos, err error) {
+	want, err = p.reg.DecodeEntry(k.Ref, k.Type, k.flat.newest)
 	if err != nil {
-		return want, nil, err
+		return want, nil, blame(k.Pos, k.flat.has, err), err
 	}
-	var older []managedkey.OlderVersion
 	for _, o := range k.flat.older {
 		e, err := p.reg.DecodeEntry(k.Ref, k.Type, o.data)
 		if err != nil {
-			return want, nil, fmt.Errorf("version %d: %w", o.number, err)
+			return want, nil, o.pos, fmt.Errorf("version %d: %w", o.number, err)
 		}
 		older = append(older, managedkey.OlderVersion{Version: o.number, Connection: e.Connection, Params: e.Params, PublicKeySHA256: e.PublicKeySHA256})
 	}
@@ -70,7 +69,7 @@ func (p *planner) want(k *Key) (managedkey.Entry, []managedkey.OlderVersion, err
 	if want.Usages == 0 {
 		want.Usages = backend.UsageDefault
 	}
-	return want, older, nil
+	return want, older, k.Pos, nil
 }
 
 // rotate plans that an entry gets the versions that it doesn't have yet. What else changes is planned again afterwards.

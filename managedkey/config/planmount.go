@@ -27,7 +27,7 @@ func (p *planner) mount(m *Mount) {
 		p.newMount(m)
 	case err != nil:
 		p.fail(m.Pos, err)
-	case at.Type() != m.Type:
+	case at.Type() != m.Type && at.Type() != "": // a program that had no types has made it: it becomes the file's
 		p.add(m.Pos, "the mount %q has type %.60q, and the file says %q; the type of a mount can't change: delete the mount and create it",
 			m, at.Type(), m.Type)
 	default:
@@ -61,6 +61,10 @@ func (p *planner) newMount(m *Mount) {
 func (p *planner) tune(m *Mount, at *managedkey.Mount) {
 	c := Change{Action: Tune, Ref: namespace.Ref{Namespace: m.Namespace}, Mount: m.Path, Pos: m.Pos}
 	var change managedkey.MountChange
+	if at.Type() == "" {
+		c.Fields = append(c.Fields, "type: none → "+m.Type)
+		change.Type = m.Type
+	}
 	if now := at.Description(); now != m.Description {
 		c.Fields = append(c.Fields, fmt.Sprintf("description: %q → %q", now, m.Description))
 		change.Description = &m.Description

@@ -109,6 +109,26 @@ func TestMountKeepsItsType(t *testing.T) {
 	assert.Equal(t, "transit", m.Type())
 }
 
+// TestMountIsAdopted: one that a program made, without a type, gets the file's, and keeps its id and its grants.
+func TestMountIsAdopted(t *testing.T) {
+	sys := start(t, parse(t, soft+ca, ""))
+	made, err := sys.Registry().Mount(bg, "team-a", "pki", "ca")
+	require.NoError(t, err)
+	assert.Equal(t, lines(
+		"~ tune team-a/:pki",
+		"    type: none → pki",
+		`    description: "" → "ours"`,
+		"0 to add, 1 to change, 0 to remove",
+	), apply(t, sys, mounted(t, "pki", `description = "ours"`)).String())
+	m, err := sys.Registry().OpenMount("team-a", "pki")
+	require.NoError(t, err)
+	assert.Equal(t, "pki", m.Type())
+	assert.Equal(t, made.ID(), m.ID())
+	assert.Equal(t, []string{"ca"}, m.Allowed())
+	_, err = mounted(t, "transit", "").Plan(bg, sys.Registry())
+	assert.ErrorContains(t, err, `has type "pki", and the file says "transit"`)
+}
+
 // TestMountLimits: what a registry would refuse of a mount is found when files are loaded.
 func TestMountLimits(t *testing.T) {
 	many := make([]string, managedkey.MaxMountOptions+1)
