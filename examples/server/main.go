@@ -4,6 +4,7 @@
 //	go run ./examples/server -dev -listen 127.0.0.1:8200 -token T           a fixed address and root token
 //	go run ./examples/server -dev -pkcs11 hsm1=/usr/lib/softhsm/libsofthsm2.so    and keys on the tokens of a PKCS#11 module
 //	go run ./examples/server -config /etc/managedkeys                       what a configuration file, or a folder of them, says
+//	go run ./examples/server -config /etc/managedkeys -verify               check its audit files, and serve nothing
 //
 // With -dev nothing is kept and nothing is encrypted: it is for trying. SIGINT or SIGTERM ends it, once requests that are under way
 // are done.
@@ -32,6 +33,8 @@ const drain = 30 * time.Second
 type flags struct {
 	dev    bool
 	config string
+	verify bool
+	head   string
 	listen string
 	token  string
 	pkcs11 modules
@@ -42,6 +45,8 @@ func main() {
 	var f flags
 	flag.BoolVar(&f.dev, "dev", false, "keep everything in memory, with one root token and without TLS")
 	flag.StringVar(&f.config, "config", "", "configuration file, or folder of such files: listeners, store, keys, audit and who may do what")
+	flag.BoolVar(&f.verify, "verify", false, "with -config: check the audit files, also while a server writes to them, and end")
+	flag.StringVar(&f.head, "head", "", "with -verify: the newest line as an earlier -verify has printed it, which must be there still")
 	flag.StringVar(&f.listen, "listen", "127.0.0.1:0", "with -dev: address to listen on")
 	flag.StringVar(&f.token, "token", "", "with -dev: the root token; a new one if it is empty")
 	flag.Var(&f.pkcs11, "pkcs11", "with -dev: NAME=MODULE, a PKCS#11 module for keys of the library NAME; may be given several times")
@@ -59,6 +64,12 @@ func main() {
 func run(ctx context.Context, f flags, rest []string, out io.Writer) (err error) {
 	if f.dev == (f.config != "") || len(rest) > 0 {
 		return errors.New("give -dev or -config FILE, and no other arguments; -help lists the flags")
+	}
+	if f.verify && f.config == "" || f.head != "" && !f.verify {
+		return errors.New("-verify goes with -config, and -head with -verify")
+	}
+	if f.verify {
+		return verify(f.config, f.head, out)
 	}
 	var s *site
 	if f.dev {
