@@ -108,6 +108,7 @@ func TestForgedHeaders(t *testing.T) {
 	post(403, teamToken, "X-Vault-Namespace", "team-ab")
 	assert.Equal(t, 403, g.do("POST", "/v1/team-b/sys/managed-keys/software/x", teamToken, ecdsaKey("x")).status)
 	post(400, rootToken, "X-Vault-Wrap-TTL", "60")
+	post(400, rootToken, "X-Vault-Wrap-TTL", "0", "X-Vault-Wrap-TTL", "60")
 	post(204, teamToken, "X-Vault-Namespace", "team-a", "X-Vault-Wrap-TTL", "0")
 	assert.Equal(t, 204, g.do("DELETE", "/v1/team-a/sys/managed-keys/software/new", teamToken, "").status)
 	post(400, rootToken, "X-Vault-Token", "other")

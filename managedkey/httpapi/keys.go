@@ -81,6 +81,14 @@ func writeKey(c *call) (any, error) {
 	}
 	now, err := c.api.keys.Entry(ref)
 	there := err == nil
+	// What is there may have come or gone since the caller was found to be allowed the one or the other.
+	want := Create
+	if there {
+		want = Update
+	}
+	if err := c.demand(want); err != nil {
+		return nil, err
+	}
 	if there && now.Backend.Type() != kind {
 		return nil, refuse(http.StatusBadRequest, "there is a key of that name and of type %q; names are unique over all types", now.Backend.Type())
 	}

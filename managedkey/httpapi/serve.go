@@ -173,8 +173,10 @@ func (c *call) serve(w http.ResponseWriter) error {
 // checkHeaders refuses what can't be honoured.
 func (c *call) checkHeaders() error {
 	h := c.r.Header
-	if v := h.Get("X-Vault-Wrap-TTL"); v != "" && v != "0" && v != "0s" {
-		return refuse(http.StatusBadRequest, "header X-Vault-Wrap-TTL: this server has no response wrapping")
+	for _, v := range h.Values("X-Vault-Wrap-TTL") {
+		if v != "" && v != "0" && v != "0s" {
+			return refuse(http.StatusBadRequest, "header X-Vault-Wrap-TTL: this server has no response wrapping")
+		}
 	}
 	switch v := h.Values("X-Vault-Request"); {
 	case len(v) == 0 && c.api.opts.RequireRequestHeader:
