@@ -48,11 +48,11 @@ var tables = []struct {
 	{"failover", (*workplace).failover},
 	{"transit", (*workplace).transit},
 	{"http", (*workplace).http},
+	{"start", (*workplace).starting},
 	{"issuing", (*workplace).issuing},
 	{"crls", (*workplace).crls},
 	{"ocsp", (*workplace).ocsp},
 	{"transithttp", (*workplace).transithttp},
-	{"start", (*workplace).starting},
 }
 
 func main() {

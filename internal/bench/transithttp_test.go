@@ -34,7 +34,7 @@ func TestTransitHTTPTable(t *testing.T) {
 
 // TestAsks: an answer that isn't a success isn't counted.
 func TestAsks(t *testing.T) {
-	api, end, err := ourServer(t.Context())
+	api, end, err := place(t, false).ourServer(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
