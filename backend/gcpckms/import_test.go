@@ -166,9 +166,9 @@ func TestImportOfAnotherKey(t *testing.T) {
 	assert.ErrorIs(t, err, backend.ErrKeyChanged)
 
 	for name, corrupt := range map[string]func(*kmspb.ImportJob){
-		"another name":    func(j *kmspb.ImportJob) { j.Name += "0" },
-		"an elliptic key": func(j *kmspb.ImportJob) { j.PublicKey.Pem = other },
-		"a small RSA key": func(j *kmspb.ImportJob) { j.PublicKey.Pem = small },
+		"another name":      func(j *kmspb.ImportJob) { j.Name += "0" },
+		"an elliptic key":   func(j *kmspb.ImportJob) { j.PublicKey.Pem = other },
+		"a small RSA key":   func(j *kmspb.ImportJob) { j.PublicKey.Pem = small },
 		"no key in its PEM": func(j *kmspb.ImportJob) { j.PublicKey.Pem = "" },
 	} {
 		for _, op := range []string{"CreateImportJob", "GetImportJob"} {
