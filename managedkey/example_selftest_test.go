@@ -35,6 +35,8 @@ func ExampleRegistry_Test() {
 	// managedkey: test "team-a/identity" (software): software: key "identity" in store "memory": key not found
 	// sign Ed25519 <nil>
 	// verify Ed25519 <nil>
+	// sign Ed25519 with SHA-512 <nil>
+	// verify Ed25519 with SHA-512 <nil>
 }
 
 func ExampleRegistry_TestSign() {

@@ -53,7 +53,7 @@ func TestEveryKind(t *testing.T) {
 		"ecdsa":   {"sign": 8, "verify": 8, "derive": 1, "generate_random": 1},
 		"p384":    {"sign": 8, "verify": 8, "derive": 1, "generate_random": 1},
 		"p521":    {"sign": 8, "verify": 8, "derive": 1, "generate_random": 1},
-		"ed25519": {"sign": 1, "verify": 1, "generate_random": 1},
+		"ed25519": {"sign": 2, "verify": 2, "generate_random": 1}, // of messages and of digests
 		"mldsa":   {"sign": 1, "verify": 1, "generate_random": 1},
 		"mlkem":   {"derive": 1, "generate_random": 1},
 		"aes":     {"encrypt": 1, "decrypt": 1, "wrap": 1, "unwrap": 1, "generate_random": 1},
@@ -101,7 +101,7 @@ func TestHalfOfAPair(t *testing.T) {
 		{"rsa", backend.UsageUnwrap, 0, []string{"unwrap"}},
 		{"rsa", backend.UsageDecrypt, 0, slices.Repeat([]string{"decrypt"}, 5)},
 		{"ecdsa", backend.UsageVerify, 0, slices.Repeat([]string{"verify"}, 8)},
-		{"ed25519", backend.UsageSign | backend.UsageVerify | backend.UsageGenerateRandom, backend.UsageSign | backend.UsageMAC, []string{"sign"}},
+		{"ed25519", backend.UsageSign | backend.UsageVerify | backend.UsageGenerateRandom, backend.UsageSign | backend.UsageMAC, []string{"sign", "sign"}},
 		{"aes", backend.UsageEncrypt, 0, []string{"encrypt"}},
 		{"aes", backend.UsageDecrypt, 0, []string{"decrypt"}},
 		{"aes", backend.UsageWrap | backend.UsageDecrypt, backend.UsageWrap, []string{"wrap"}},

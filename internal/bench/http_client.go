@@ -90,7 +90,7 @@ func (c *client) sign() error {
 	return err
 }
 
-// load returns the requests per second of some clients.
+// load returns the requests per second of some clients, of which each makes one at least.
 func (s *listening) load(clients int, d time.Duration) (float64, error) {
 	var running sync.WaitGroup
 	counts, errs := make([]int, clients), make([]error, clients)
@@ -103,8 +103,10 @@ func (s *listening) load(clients int, d time.Duration) (float64, error) {
 				return
 			}
 			defer c.Close()
-			for time.Since(start) < d && errs[i] == nil {
-				errs[i] = c.sign()
+			for counts[i] == 0 || time.Since(start) < d {
+				if errs[i] = c.sign(); errs[i] != nil {
+					return
+				}
 				counts[i]++
 			}
 		})
