@@ -2,7 +2,10 @@ package pkcs11
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"github.com/managedkeys/managedkeys/backend"
 )
 
 // index is what one sweep over a token found. Searching a token takes time in proportion to its objects, so opening many
@@ -23,27 +26,50 @@ const (
 	indexFactor = 10 // times the duration of the sweep
 )
 
+// sweeps is how often a token is searched until nothing changes meanwhile.
+const sweeps = 3
+
 // sweep lists all keys and certificates of the token, which the user must be logged in to: private objects are not seen
-// otherwise.
+// otherwise. A list that something may be missing from is made again.
 func (w *worker) sweep() (*index, error) {
-	if err := w.alive(); err != nil {
-		return nil, err
+	for n := 1; ; n++ {
+		epoch := w.pool.conn.epoch.Load()
+		if err := w.alive(); err != nil {
+			return nil, err
+		}
+		x, unread, err := w.list(epoch)
+		if err != nil {
+			return nil, err
+		}
+		if err := w.alive(); err != nil { // others may have logged out meanwhile
+			return nil, err
+		}
+		switch same := epoch == w.pool.conn.epoch.Load(); {
+		case same && (unread == 0 || n == sweeps):
+			return x, nil
+		case n == sweeps:
+			return nil, fmt.Errorf("the connection began anew during each of %d searches: %w", n, backend.ErrUnavailable)
+		}
 	}
+}
+
+// list lists the keys and certificates that the session sees, and returns how many objects it could not read.
+func (w *worker) list(epoch uint64) (x *index, unread int, err error) {
 	began := time.Now()
-	m := w.module
-	x := &index{epoch: w.pool.conn.epoch.Load(), made: began, byLabel: make(map[string][]int), byID: make(map[string][]int)}
-	handles, err := m.Find(w.session)
+	x = &index{epoch: epoch, made: began, byLabel: make(map[string][]int), byID: make(map[string][]int)}
+	handles, err := w.module.Find(w.session)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	r := w.attributes()
 	for _, h := range handles {
 		v, err := r.Short(w.session, h, attrClass, attrKeyType, attrID, attrLabel)
 		if t := troubleOf(err); err != nil {
 			if t == staleHandle {
-				continue // removed meanwhile
+				unread++ // it was removed meanwhile, and is not there the next time
+				continue
 			}
-			return nil, err
+			return nil, 0, err
 		}
 		e := entry{handle: h, class: class(ulong(v[0])), kind: keyType(ulong(v[1]))}
 		if e.class < classCertificate || e.class > classSecret {
@@ -55,7 +81,7 @@ func (w *worker) sweep() (*index, error) {
 		x.entries = append(x.entries, e)
 	}
 	x.until = time.Now().Add(max(indexLife, indexFactor*time.Since(began)))
-	return x, nil
+	return x, unread, nil
 }
 
 // where returns the entries that meet a condition among those with the id, if it is not empty, or else with the label.
