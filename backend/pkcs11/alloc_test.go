@@ -43,7 +43,11 @@ func TestAllocations(t *testing.T) {
 				if raceEnabled {
 					most = 16
 				}
-				if n := testing.AllocsPerRun(100, mustSucceed(t, operation)); n > most {
+				n := testing.AllocsPerRun(100, mustSucceed(t, operation))
+				for i := 0; n > most && i < 5; i++ { // what else happens in the process at the time counts as well
+					n = min(n, testing.AllocsPerRun(100, mustSucceed(t, operation)))
+				}
+				if n > most {
 					t.Errorf("%s: %v allocations, want at most %v", what, n, most)
 				}
 			}
