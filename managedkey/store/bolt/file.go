@@ -220,6 +220,9 @@ func (x tx) events(prefix string, from uint64) (events []store.Event, next uint6
 func (x tx) verify(ctx context.Context) error {
 	const most = 20 // errors that are told
 	var errs []error
+	if err := checkPages(x.bolt); err != nil {
+		return err
+	}
 	for err := range x.bolt.Check() {
 		if len(errs) < most {
 			errs = append(errs, fmt.Errorf("structure: %w: %w", err, store.ErrCorrupt))
