@@ -60,11 +60,6 @@ func (w *workplace) crlsOf(n int, out *tabwriter.Writer) error {
 	if err != nil {
 		return err
 	}
-	role := pki.NewRole("r")
-	role.AllowAnyName, role.KeyType = true, "ec"
-	if err := a.PutRole(ctx, role); err != nil {
-		return err
-	}
 	if err := a.fill(ctx, st, n); err != nil {
 		return err
 	}

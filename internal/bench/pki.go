@@ -38,6 +38,7 @@ type authority struct {
 	bareCert *x509.Certificate
 }
 
+// newAuthority returns an authority with a root and the role "r", for any name and EC keys. What closes it is never nil.
 func newAuthority(ctx context.Context, st store.Store) (*authority, func(), error) {
 	b := software.New(nil)
 	keys := managedkey.NewRegistry()
@@ -56,6 +57,11 @@ func newAuthority(ctx context.Context, st store.Store) (*authority, func(), erro
 	}
 	subject := pkix.Name{Country: []string{"SE"}, Organization: []string{"Example"}, CommonName: "Root"}
 	if a.root, err = a.GenerateRoot(ctx, pki.KeyRef{Name: "ca"}, "root", pki.CATemplate{Subject: subject, Validity: 3650 * 24 * time.Hour}); err != nil {
+		return nil, closeAll, err
+	}
+	role := pki.NewRole("r")
+	role.AllowAnyName, role.KeyType = true, "ec"
+	if err := a.PutRole(ctx, role); err != nil {
 		return nil, closeAll, err
 	}
 	if a.bare, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
@@ -174,11 +180,6 @@ func (w *workplace) ocsp() error {
 	a, closeAll, err := newAuthority(ctx, st)
 	defer closeAll()
 	if err != nil {
-		return err
-	}
-	role := pki.NewRole("r")
-	role.AllowAnyName, role.KeyType = true, "ec"
-	if err := a.PutRole(ctx, role); err != nil {
 		return err
 	}
 	var kept [][]byte
