@@ -43,9 +43,12 @@ func (r *DataKeyRequest) check() error {
 }
 
 // encryption returns the request that encrypts a new data key.
-func (r *DataKeyRequest) encryption() EncryptRequest {
+func (r *DataKeyRequest) encryption() EncryptRequest { return r.with(randomBytes(r.Bits / 8)) }
+
+// with returns the request that encrypts a data key.
+func (r *DataKeyRequest) with(key []byte) EncryptRequest {
 	return EncryptRequest{
-		Plaintext: randomBytes(r.Bits / 8), AssociatedData: r.AssociatedData, Context: r.Context, Nonce: r.Nonce, KeyVersion: r.KeyVersion,
+		Plaintext: key, AssociatedData: r.AssociatedData, Context: r.Context, Nonce: r.Nonce, KeyVersion: r.KeyVersion,
 		PaddingScheme: r.PaddingScheme,
 	}
 }
@@ -66,11 +69,16 @@ func (e *Engine) NewDataKeys(ctx context.Context, name string, r DataKeyRequest,
 	for i := range requests {
 		requests[i] = r.encryption()
 	}
+	return e.encryptKeys(ctx, name, requests)
+}
+
+// encryptKeys returns the data keys that requests encrypt.
+func (e *Engine) encryptKeys(ctx context.Context, name string, requests []EncryptRequest) ([]DataKey, error) {
 	results, err := e.EncryptBatch(ctx, name, requests)
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]DataKey, count)
+	keys := make([]DataKey, len(requests))
 	for i, result := range results {
 		if result.Err != nil {
 			return nil, result.Err

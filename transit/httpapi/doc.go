@@ -19,6 +19,7 @@
 //	POST                restore[/:name]
 //	POST                encrypt/:name, decrypt/:name, rewrap/:name
 //	POST                datakey/:type/:name, datakeys/:type/:name     type is plaintext or wrapped; the second takes count
+//	POST                derivedkeys/:type/:name                 the same keys each time for a salt; see transit.Engine.DeriveDataKeys
 //	POST                derive-key/:name                        ECDH, as OpenBao has it
 //	POST                sign/:name[/:hash], verify/:name[/:hash], hmac/:name[/:hash], cmac/:name[/:length]
 //	POST                hash[/:hash], random[/:source][/:bytes]

@@ -18,7 +18,7 @@ func FuzzRequest(f *testing.F) {
 		"/keys/k/config": `{"min_decryption_version":1}`, "/keys/k/import": `{"ciphertext":"AAAA","type":"aes256-gcm96"}`, "/restore": `{"backup":"e30="}`, "/keys/k/rotate": `{}`,
 		"/keys/ec/csr": `{"csr":"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----"}`, "/keys/ec/set-certificate": `{"certificate_chain":"x"}`,
 		"/sign/ec/sha2-256": `{"input":"YQ==","prehashed":"1"}`, "/verify/ec": `{"signature":"vault:v1:MAYCAQECAQE=","input":""}`, "/encrypt/k": `{"batch_input":[{"plaintext":""}]}`,
-		"/decrypt/k": `{"ciphertext":"vault:v1:AAAA"}`, "/rewrap/k": `{"ciphertext":"vault:v1:AAAA"}`, "/datakeys/wrapped/k": `{"count":"2"}`, "/random/platform/8": `{"format":"hex"}`,
+		"/decrypt/k": `{"ciphertext":"vault:v1:AAAA"}`, "/rewrap/k": `{"ciphertext":"vault:v1:AAAA"}`, "/datakeys/wrapped/k": `{"count":"2"}`, "/derivedkeys/wrapped/k": `{"salt":"s","key_index_to":2}`, "/random/platform/8": `{"format":"hex"}`,
 		"/hash": `{"input":"YQ==","algorithm":"sha3-512"}`, "/hmac/k": `{"input":"YQ=="}`, "/cmac/k/8": `{"input":"YQ=="}`, "/derive-key/d": `{"base_key_name":"ec","peer_public_key":"x"}`,
 		"/keys/new": `{"type":"ed25519","derived":true}`, "/cache-config": `{"size":10}`, "/config/keys": `{"disable_upsert":"true"}`, "/keys/k/trim": `{"min_available_version":1}`,
 	} {

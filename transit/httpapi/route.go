@@ -51,6 +51,7 @@ var routes = []route{
 	{"rewrap/:name", post(rewrap)},
 	{"datakey/:type/:name", post(dataKey)},
 	{"datakeys/:type/:name", post(dataKeys)},
+	{"derivedkeys/:type/:name", post(derivedKeys)},
 	{"derive-key/:name", post(deriveKey)},
 	{"sign/:name/?:hash", post(sign)},
 	{"verify/:name/?:hash", post(verify)},

@@ -79,6 +79,17 @@ func driveCiphers(d driver, p string) {
 	pair := many[2].(object)
 	assert.Equal(d, pair["plaintext"], d.must("decrypt/"+k, object{"ciphertext": pair["ciphertext"]})["plaintext"])
 
+	from := object{"salt": "sodium chloride", "key_index_from": "7", "key_index_to": 9}
+	derived := d.must("derivedkeys/plaintext/"+k, from)
+	assert.Len(d, derived, 3)
+	assert.Equal(d, json.Number("2"), derived["key_version"])
+	eighth := derived["8"].(object)
+	assert.Equal(d, eighth["plaintext"], d.must("decrypt/"+k, object{"ciphertext": eighth["ciphertext"]})["plaintext"])
+	again := d.must("derivedkeys/wrapped/"+k, from)["8"].(object)
+	assert.NotContains(d, again, "plaintext")
+	assert.Equal(d, eighth["plaintext"], d.must("decrypt/"+k, object{"ciphertext": again["ciphertext"]})["plaintext"])
+	d.refused("derivedkeys/wrapped/"+k, object{"key_index_to": 1}, "a salt is required")
+
 	c := p + "-convergent"
 	d.must("keys/"+c, object{"type": "chacha20-poly1305", "derived": true, "convergent_encryption": true})
 	first := d.must("encrypt/"+c, object{"plaintext": secret, "context": b64("c")})["ciphertext"]
