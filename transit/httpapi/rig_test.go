@@ -54,18 +54,17 @@ type rig struct {
 	url      string // of the API
 }
 
-// newRig starts a server. hsm may be nil; change may be nil.
-func newRig(t *testing.T, hsm *softhsm.Token, change func(*Options)) *rig {
+// newRig starts a server, which has the connections more as well. hsm may be nil; change may be nil.
+func newRig(t *testing.T, hsm *softhsm.Token, change func(*Options), more ...managedkey.Connection) *rig {
 	t.Helper()
 	g := &rig{T: t, software: software.New(nil), store: memory.New(nil)}
 	conns := []managedkey.Connection{{Backend: g.software}}
-	var token *pkcs11.Backend
 	if hsm != nil {
-		var err error
-		token, err = pkcs11.New(pkcs11.Library{Name: "hsm", Path: hsm.Module})
+		token, err := pkcs11.New(pkcs11.Library{Name: "hsm", Path: hsm.Module})
 		require.NoError(t, err)
-		conns = append(conns, managedkey.Connection{Name: "hsm", Backend: token})
+		more = append(more, managedkey.Connection{Name: "hsm", Backend: token})
 	}
+	conns = append(conns, more...)
 	var err error
 	g.keys, err = managedkey.Open(t.Context(), g.store, conns, nil)
 	require.NoError(t, err)
@@ -96,8 +95,8 @@ func newRig(t *testing.T, hsm *softhsm.Token, change func(*Options)) *rig {
 		assert.NoError(t, g.store.Close())
 		assert.NoError(t, g.software.Close())
 		assert.NoError(t, softKeys.Close())
-		if token != nil {
-			assert.NoError(t, token.Close())
+		for _, c := range more {
+			assert.NoError(t, c.Backend.Close())
 		}
 	})
 	_, err = g.keys.CreateMount(t.Context(), managedkey.MountSpec{Path: "transit", Type: "transit", Options: map[string]string{SoftwareOption: "true"}})
