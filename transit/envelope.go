@@ -20,9 +20,17 @@ const maxVersion = 1<<31 - 1
 
 // format returns data as the envelope of a version.
 func format(version int, data []byte, encoding *base64.Encoding) string {
-	text := make([]byte, 0, len(prefix)+len("2147483647:")+encoding.EncodedLen(len(data)))
-	text = append(strconv.AppendInt(append(text, prefix...), int64(version), 10), ':')
-	return string(encoding.AppendEncode(text, data))
+	var text strings.Builder
+	text.Grow(len(prefix) + len("2147483647:") + encoding.EncodedLen(len(data)))
+	var piece [1024]byte // so that the text itself is all that is allocated
+	text.WriteString(prefix)
+	text.Write(append(strconv.AppendInt(piece[:0], int64(version), 10), ':'))
+	for whole := len(piece) / 4 * 3; len(data) > whole; data = data[whole:] { // no padding but at the end
+		encoding.Encode(piece[:], data[:whole])
+		text.Write(piece[:])
+	}
+	text.Write(encoding.AppendEncode(piece[:0], data))
+	return text.String()
 }
 
 // parse splits an envelope into the version and the text that encodes the data. kind, "signature" or "ciphertext", is

@@ -17,12 +17,18 @@ import (
 	"github.com/managedkeys/managedkeys/backend"
 )
 
-// softHandle is an open software key. It is immutable.
+// softHandle is an open software key. It is immutable once others have it.
 type softHandle struct {
-	key    backend.Key // of the software backend, or of this package; nil if there is a public key only
-	name   string      // in the software backend, or ""
+	key    backend.Key  // of the software backend, or of this package; nil if there is a public key only
+	aead   backend.AEAD // key, if it is one; the others are slow enough to ask
+	name   string       // in the software backend, or ""
 	kind   string
 	public crypto.PublicKey
+}
+
+func newSoftHandle(s *softKey, k backend.Key) *softHandle {
+	aead, _ := k.(backend.AEAD)
+	return &softHandle{key: k, aead: aead, kind: s.t.name}
 }
 
 // software returns what works with the key of v, which is opened when it is first used.
@@ -101,21 +107,21 @@ func (s *softKey) here(caps backend.Capabilities, aead cipher.AEAD, mac []byte) 
 		open := func(_ context.Context, data, additional []byte) ([]byte, error) {
 			return openPrefixed(aead, data, additional)
 		}
-		return &softHandle{kind: s.t.name, key: struct {
+		return newSoftHandle(s, struct {
 			*backend.Handle
 			backend.AEADOps
-		}{h, h.AEAD(seal, open)}}, nil
+		}{h, h.AEAD(seal, open)}), nil
 	}
 	c, err := newCMAC(mac)
 	if err != nil {
 		return nil, err
 	}
-	return &softHandle{kind: s.t.name, key: struct {
+	return newSoftHandle(s, struct {
 		*backend.Handle
 		backend.MACOps
 	}{h, h.MAC(func(_ context.Context, _ backend.MACAlgorithm, message []byte) ([]byte, error) {
 		return c.sum(message), nil
-	})}}, nil
+	})}), nil
 }
 
 // importKey puts a key into the software backend, under a name that nothing else ever has: a discarded key must never be taken
@@ -134,7 +140,8 @@ func (e *Engine) importKey(ctx context.Context, s *softKey, use, keyType string,
 	if err != nil {
 		return nil, err
 	}
-	h := &softHandle{kind: s.t.name, key: k, name: name, public: k.Public()}
+	h := newSoftHandle(s, k)
+	h.name, h.public = name, k.Public()
 	if use == "key" && s.public != nil && !samePublic(h.public, s.public) {
 		e.discard(h, s.id)
 		return nil, fmt.Errorf("the private key is not that of the public key: %w", backend.ErrKeyChanged)
@@ -247,19 +254,19 @@ func (h *softHandle) DecryptContext(ctx context.Context, ciphertext []byte, opts
 }
 
 func (h *softHandle) Seal(ctx context.Context, plaintext, additionalData []byte) ([]byte, error) {
-	k, err := as[backend.AEAD](h, "encrypt")
-	if err != nil {
+	if h.aead == nil {
+		_, err := as[backend.AEAD](h, "encrypt")
 		return nil, err
 	}
-	return k.Seal(ctx, plaintext, additionalData)
+	return h.aead.Seal(ctx, plaintext, additionalData)
 }
 
 func (h *softHandle) Open(ctx context.Context, ciphertext, additionalData []byte) ([]byte, error) {
-	k, err := as[backend.AEAD](h, "decrypt")
-	if err != nil {
+	if h.aead == nil {
+		_, err := as[backend.AEAD](h, "decrypt")
 		return nil, err
 	}
-	return k.Open(ctx, ciphertext, additionalData)
+	return h.aead.Open(ctx, ciphertext, additionalData)
 }
 
 func (h *softHandle) ComputeMAC(ctx context.Context, alg backend.MACAlgorithm, message []byte) ([]byte, error) {
