@@ -20,7 +20,11 @@ type DeriveRequest struct {
 // DeriveKey makes a transit key of a symmetric software type that the owner of PeerPublicKey can make as well: the secret that
 // base, an ECDSA key, and the peer agree on (ECDH; SP 800-56A Rev. 3, Section 5.7.1.2), through HKDF-SHA-256 (RFC 5869) without a
 // salt and with Info, as many bytes as the type's key has. A managed base key needs the usage derive and makes one call; the secret
-// passes through this process. The key's later versions, if it is rotated, are not derived.
+// passes through this process.
+//
+// Without Info it is the very key that OpenBao derives (derive-key, as of August 2026). As there, the key counts as imported and
+// can't be rotated, because no peer would have its next version. Other than there, all symmetric types are taken and not AEADs
+// alone, the base key's minimum versions hold for KeyVersion, and a secret of zeros is refused.
 //
 // The error is as for [Engine.CreateKey], wraps [backend.ErrInvalidParams] for a peer's key that isn't one of base's curve, and
 // [backend.ErrUnsupported] if base can't agree on secrets.
@@ -36,6 +40,10 @@ func (e *Engine) DeriveKey(ctx context.Context, name, base string, r DeriveReque
 	if t == nil || t.public {
 		return unsupported("derive: a key of type %s; it takes symmetric software types", rec.Type)
 	}
+	if rec.AutoRotate != 0 {
+		return invalid("auto_rotate_period: a derived key can't be rotated")
+	}
+	rec.Imported = true
 	size := t.size
 	if size == 0 {
 		size = rec.KeySize

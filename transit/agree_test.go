@@ -14,6 +14,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"testing"
+	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/backend/pkcs11"
@@ -51,6 +52,7 @@ func TestDeriveKey(t *testing.T) {
 		fatal(t, err)
 		want, err := hkdf.Key(sha256.New, secret, nil, "orders", 32)
 		fatal(t, err)
+		wantError(t, e.Rotate(ctx, "from-"+base, ""), backend.ErrNotPermitted, "does not allow rotation")
 		if got, err := e.Export(ctx, "from-"+base, ExportEncryptionKey, 0); err != nil || got[1] != base64.StdEncoding.EncodeToString(want) {
 			t.Errorf("%s: got %v, %v; want %x", base, got, err, want)
 		}
@@ -60,6 +62,7 @@ func TestDeriveKey(t *testing.T) {
 		wantError(t, e.DeriveKey(ctx, "new", other, DeriveRequest{PeerPublicKey: spki}, KeyOptions{Type: TypeAES128}), backend.ErrInvalidParams, "the peer's public key is of type ecdsa-"+base)
 		wantError(t, e.DeriveKey(ctx, "new", base, DeriveRequest{PeerPublicKey: spki[1:]}, KeyOptions{Type: TypeAES128}), backend.ErrInvalidParams, "derive: public key can't be parsed")
 		wantError(t, e.DeriveKey(ctx, "new", base, DeriveRequest{PeerPublicKey: spki}, KeyOptions{Type: TypeP256}), backend.ErrUnsupported, "symmetric software types")
+		wantError(t, e.DeriveKey(ctx, "new", base, DeriveRequest{PeerPublicKey: spki}, KeyOptions{Type: TypeAES128, AutoRotatePeriod: time.Hour}), backend.ErrInvalidParams, "auto_rotate_period")
 		wantError(t, e.DeriveKey(ctx, "new", base, DeriveRequest{PeerPublicKey: spki, KeyVersion: 2}, KeyOptions{Type: TypeAES128}), backend.ErrInvalidParams, "higher than the latest")
 		wantError(t, e.DeriveKey(ctx, "new", "ed25519", DeriveRequest{PeerPublicKey: spki}, KeyOptions{Type: TypeAES128}), backend.ErrUnsupported, "does not agree on secrets")
 		wantError(t, e.DeriveKey(ctx, "new", "nobody", DeriveRequest{PeerPublicKey: spki}, KeyOptions{Type: TypeAES128}), backend.ErrKeyNotFound, "base key not found")
