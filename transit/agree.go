@@ -22,7 +22,7 @@ type DeriveRequest struct {
 // salt and with Info, as many bytes as the type's key has. A managed base key needs the usage derive and makes one call; the secret
 // passes through this process.
 //
-// Without Info it is the very key that OpenBao derives (derive-key, as of August 2026). As there, the key counts as imported and
+// Without Info it is the very key that OpenBao derives (derive-key, from 2.2 on). As there, the key counts as imported and
 // can't be rotated, because no peer would have its next version. Other than there, all symmetric types are taken and not AEADs
 // alone, the base key's minimum versions hold for KeyVersion, and a secret of zeros is refused.
 //

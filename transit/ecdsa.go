@@ -6,16 +6,28 @@ import (
 	"fmt"
 	"math/big"
 
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyteasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
 	"github.com/managedkeys/managedkeys/backend"
 )
 
 type ecdsaSignature struct{ R, S *big.Int }
 
+// parseECDSA reads a signature in ASN.1 (RFC 3279, Section 2.2.3), and reports whether it is that, in DER and nothing else: package
+// encoding/asn1 lets more numbers follow.
+func parseECDSA(der []byte) (sig ecdsaSignature, ok bool) {
+	sig = ecdsaSignature{new(big.Int), new(big.Int)}
+	outer, inner := cryptobyte.String(der), cryptobyte.String(nil)
+	ok = outer.ReadASN1(&inner, cryptobyteasn1.SEQUENCE) && outer.Empty() && inner.ReadASN1Integer(sig.R) && inner.ReadASN1Integer(sig.S) && inner.Empty()
+	return sig, ok
+}
+
 // joinECDSA turns an ASN.1 signature (RFC 3279, Section 2.2.3) into r ‖ s, each as long as the curve's order.
 func joinECDSA(pub *ecdsa.PublicKey, der []byte) ([]byte, error) {
 	n := (pub.Curve.Params().N.BitLen() + 7) / 8
-	var sig ecdsaSignature
-	if rest, err := asn1.Unmarshal(der, &sig); err != nil || len(rest) > 0 || !fits(pub, sig.R) || !fits(pub, sig.S) {
+	sig, ok := parseECDSA(der)
+	if !ok || !fits(pub, sig.R) || !fits(pub, sig.S) {
 		return nil, fmt.Errorf("the key manager returned a malformed ECDSA signature: %w", backend.ErrInvalidSignature)
 	}
 	out := make([]byte, 2*n)
@@ -26,16 +38,15 @@ func joinECDSA(pub *ecdsa.PublicKey, der []byte) ([]byte, error) {
 
 // splitECDSA returns a signature in ASN.1, and whether it is well formed for the curve.
 func splitECDSA(pub *ecdsa.PublicKey, raw []byte, jws bool) ([]byte, bool) {
-	var sig ecdsaSignature
 	if !jws {
-		rest, err := asn1.Unmarshal(raw, &sig)
-		return raw, err == nil && len(rest) == 0 && fits(pub, sig.R) && fits(pub, sig.S)
+		sig, ok := parseECDSA(raw)
+		return raw, ok && fits(pub, sig.R) && fits(pub, sig.S)
 	}
 	n := (pub.Curve.Params().N.BitLen() + 7) / 8
 	if len(raw) != 2*n {
 		return nil, false
 	}
-	sig.R, sig.S = new(big.Int).SetBytes(raw[:n]), new(big.Int).SetBytes(raw[n:])
+	sig := ecdsaSignature{new(big.Int).SetBytes(raw[:n]), new(big.Int).SetBytes(raw[n:])}
 	if !fits(pub, sig.R) || !fits(pub, sig.S) {
 		return nil, false
 	}

@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/asn1"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"testing"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -51,6 +53,7 @@ func FuzzECDSASignature(f *testing.F) {
 	f.Add(der, false)
 	f.Add(raw, true)
 	f.Add(append(bytes.Clone(der), 0), false)
+	f.Add([]byte{0x30, 8, 2, 1, 1, 2, 1, 1, 5, 0}, false)
 	f.Fuzz(func(t *testing.T, signature []byte, jws bool) {
 		der, ok := splitECDSA(&key.PublicKey, signature, jws)
 		if !ok {
@@ -62,6 +65,9 @@ func FuzzECDSASignature(f *testing.F) {
 		}
 		if jws && !bytes.Equal(again, signature) {
 			t.Errorf("%x was taken as %x", signature, again)
+		}
+		if one, err := asn1.Marshal(ecdsaSignature{new(big.Int).SetBytes(again[:32]), new(big.Int).SetBytes(again[32:])}); err != nil || !bytes.Equal(one, der) {
+			t.Errorf("%x was taken, and its DER is %x, %v", der, one, err)
 		}
 		if back, ok := splitECDSA(&key.PublicKey, again, true); !ok || !bytes.Equal(back, der) {
 			t.Errorf("%x was taken, and is %x", der, back)

@@ -6,11 +6,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/managedkeys/managedkeys/backend"
 )
 
 func wycheAEAD(t *testing.T, h *house, suite string, _ *wycheGroup, v *wycheVector) (bool, error) {
@@ -84,7 +87,12 @@ func wycheSignature(t *testing.T, h *house, suite string, g *wycheGroup, v *wych
 	if r.Marshaling == MarshalingJWS {
 		encoding = base64.RawURLEncoding
 	}
-	return h.engine.Verify(t.Context(), name, format(1, v.Sig, encoding), r)
+	ok, err := h.engine.Verify(t.Context(), name, format(1, v.Sig, encoding), r)
+	malformed := flagged("InvalidEncoding")(suite, g, v) || flagged("BerEncodedSignature")(suite, g, v) || flagged("InvalidTypesInSignature")(suite, g, v) || flagged("SignatureSize")(suite, g, v)
+	if strings.HasPrefix(suite, "ecdsa") && malformed && !errors.Is(err, backend.ErrInvalidParams) {
+		t.Errorf("%d (%s): got %t, %v; want an error that the signature is malformed", v.ID, v.Comment, ok, err)
+	}
+	return ok, err
 }
 
 // wycheHMACs are the hashes of suites.

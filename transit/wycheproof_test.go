@@ -101,9 +101,11 @@ func TestWycheproof(t *testing.T) {
 	}
 	h, used, done := newSoftHouse(t), map[string]bool{}, map[string]bool{}
 	h.engine.opts.AllowPKCS1v15 = true
+	ran := 0
 	for _, file := range files {
 		suite := strings.TrimSuffix(file.Name(), ".json")
 		t.Run(suite, func(t *testing.T) {
+			ran++
 			data, err := wycheproof.ReadFile("testdata/wycheproof/" + file.Name())
 			fatal(t, err)
 			var groups []wycheGroup
@@ -117,6 +119,9 @@ func TestWycheproof(t *testing.T) {
 			}
 			t.Fatal("nothing checks it")
 		})
+	}
+	if ran < len(files) {
+		return // -run has chosen some
 	}
 	for _, d := range deviations {
 		if !used[d.why] {

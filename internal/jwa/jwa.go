@@ -8,10 +8,12 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/transit"
@@ -85,12 +87,13 @@ func Sign(ctx context.Context, s *transit.Signer, name string, payload []byte) (
 // join turns ASN.1 into r ‖ s, each as long as the curve's order (RFC 7518, Section 3.4).
 func join(curve elliptic.Curve, der []byte) ([]byte, error) {
 	n := (curve.Params().N.BitLen() + 7) / 8
-	var sig struct{ R, S *big.Int }
-	if rest, err := asn1.Unmarshal(der, &sig); err != nil || len(rest) > 0 || sig.R.Sign() < 0 || sig.S.Sign() < 0 || sig.R.BitLen() > 8*n || sig.S.BitLen() > 8*n {
+	r, s, outer, inner := new(big.Int), new(big.Int), cryptobyte.String(der), cryptobyte.String(nil)
+	ok := outer.ReadASN1(&inner, asn1.SEQUENCE) && outer.Empty() && inner.ReadASN1Integer(r) && inner.ReadASN1Integer(s) && inner.Empty()
+	if !ok || r.Sign() < 0 || s.Sign() < 0 || r.BitLen() > 8*n || s.BitLen() > 8*n {
 		return nil, fmt.Errorf("jws: the key manager returned a malformed ECDSA signature: %w", backend.ErrInvalidSignature)
 	}
 	out := make([]byte, 2*n)
-	sig.R.FillBytes(out[:n])
-	sig.S.FillBytes(out[n:])
+	r.FillBytes(out[:n])
+	s.FillBytes(out[n:])
 	return out, nil
 }
