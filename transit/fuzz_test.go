@@ -2,14 +2,19 @@ package transit
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/asn1"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"math/big"
+	"slices"
 	"testing"
+
+	mldsax509 "filippo.io/mldsa/x509"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/managedkey/store"
@@ -126,7 +131,87 @@ func FuzzBackup(f *testing.F) {
 		if err := b.Key.check(); err != nil {
 			t.Error(err)
 		}
-		if _, err := json.Marshal(b); err != nil {
+		data, err := json.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := readBackup(base64.StdEncoding.EncodeToString(data)) // as Backup writes it
+		if err != nil {
+			t.Fatalf("%s: %v", data, err)
+		}
+		if same, err := json.Marshal(again); err != nil || !bytes.Equal(same, data) {
+			t.Errorf("%s becomes %s, %v", data, same, err)
+		}
+	})
+}
+
+// Keys that are imported can be used, and are the keys that they were.
+func FuzzImportedKey(f *testing.F) {
+	h := newSoftHouse(f)
+	for _, kind := range []string{TypeP256, TypeEd25519, TypeMLDSA44} {
+		private, err := softTypes[kind].generate()
+		if err != nil {
+			f.Fatal(err)
+		}
+		der, err := mldsax509.MarshalPKCS8PrivateKey(private)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(kind, der)
+		f.Add(TypeRSA2048, der)
+	}
+	f.Add(TypeAES256, make([]byte, 32))
+	f.Add(TypeHMAC, make([]byte, 33))
+	f.Fuzz(func(t *testing.T, kind string, key []byte) {
+		if softTypes[kind] == nil || len(key) < 16 {
+			return
+		}
+		rec := &record{Format: recordFormat, ID: "fuzz", Type: kind, First: 1, MinDecryption: 1, KeySize: len(key)}
+		v, err := h.engine.material(t.Context(), &Import{Ciphertext: wrapped(t, h.engine, crypto.SHA256, key)}, rec)
+		if err != nil {
+			if !errors.Is(err, backend.ErrInvalidParams) && !errors.Is(err, backend.ErrUnsupported) {
+				t.Errorf("%s, %x: %v", kind, key, err)
+			}
+			return
+		}
+		rec.append(v)
+		k, err := newKey("k", 1, rec, nil)
+		if err != nil {
+			t.Fatalf("%s, %x: %v", kind, key, err)
+		}
+		if !softTypes[kind].public {
+			if !bytes.Equal(v.Material, key) {
+				t.Errorf("%x was imported as %x", key, v.Material)
+			}
+			return
+		}
+		private, err := mldsax509.ParsePKCS8PrivateKey(v.Material)
+		if err != nil || !samePublic(private.(crypto.Signer).Public(), k.versions[0].public) {
+			t.Errorf("%s, %x was imported as %x, %v", kind, key, v.Material, err)
+		}
+	})
+}
+
+// Whatever the data of a stream is replaced with, only what was written is read.
+func FuzzStream(f *testing.F) {
+	h := newSoftHouse(f)
+	h.create(f, "k", KeyOptions{Type: TypeAES256})
+	data := bytes.Repeat([]byte("attack at dawn. "), 800)
+	stream := encryptStream(f, h.engine, "k", data, smallStream)
+	f.Add(0, len(stream), []byte(nil))
+	f.Add(20, 1, []byte("x"))
+	f.Add(len(stream)-1, 1, []byte(nil))
+	f.Add(len(stream), 0, []byte{0})
+	f.Add(len(stream)/2, MinStreamSegment, stream[len(stream)/2:])
+	f.Fuzz(func(t *testing.T, at, n int, with []byte) {
+		at = max(0, min(at, len(stream)))
+		n = max(0, min(n, len(stream)-at))
+		bad := slices.Concat(stream[:at], with, stream[at+n:])
+		got, err := decryptStream(t, h.engine, "k", bad, StreamOptions{})
+		if !bytes.HasPrefix(data, got) || (err == nil) != bytes.Equal(bad, stream) || err == nil && len(got) != len(data) {
+			t.Errorf("%d bytes at %d are %x: read %d bytes, %v", n, at, with, len(got), err)
+		}
+		if err != nil && !errors.Is(err, backend.ErrDecryption) && !errors.Is(err, backend.ErrInvalidParams) && !errors.Is(err, backend.ErrUnsupported) {
 			t.Error(err)
 		}
 	})

@@ -80,7 +80,7 @@ func TestTamperedCiphertext(t *testing.T) {
 			t.Fatalf("%s: got %q, %v", name, got, err)
 		}
 		tampered(text, base64.StdEncoding, 1, try)
-		if !isRSA { // it takes long, and there is no other text of the same bytes: see FuzzEnvelope
+		if !isRSA { // it takes long, and there is no other text of the same bytes: see FuzzParse
 			garbled(text, try)
 		}
 	}

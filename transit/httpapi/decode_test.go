@@ -155,3 +155,36 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// FuzzDecodeWritten: what encoding/json writes of an item, alone and in a batch, is decoded as what it was.
+func FuzzDecodeWritten(f *testing.F) {
+	f.Add("hello", []byte("a"), []byte("context"), "ref \U0001F600", 1)
+	f.Add("", []byte(nil), []byte("\x00"), "\\\"\x1f\u2028", -1)
+	f.Fuzz(func(t *testing.T, plaintext string, associated, context []byte, reference string, version int) {
+		if !utf8.ValidString(reference) {
+			return // encoding/json replaces what is no UTF-8
+		}
+		one := map[string]any{"plaintext": []byte(plaintext), "associated_data": append([]byte{}, associated...), "context": append([]byte{}, context...), "reference": reference, "key_version": version}
+		check := func(it *item) {
+			if it.bad != nil || string(it.input) != plaintext || string(it.associated) != string(associated) || string(it.context) != string(context) || it.reference != reference || it.version != version {
+				t.Errorf("got %+v; want %v", it, one)
+			}
+		}
+		for _, body := range []any{one, map[string]any{"batch_input": []any{one, map[string]any{}, one}}} {
+			text, err := json.Marshal(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q, err := decode(text, encryptAll, encryptItem, 3)
+			if err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			all := q.all()
+			check(&all[0])
+			check(&all[len(all)-1])
+			if len(all) == 3 && (all[1].given != 0 || all[1].reference != "") {
+				t.Errorf("the empty item is %+v", all[1])
+			}
+		}
+	})
+}
