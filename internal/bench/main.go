@@ -47,6 +47,7 @@ var tables = []struct {
 	{"follow", (*workplace).follow},
 	{"failover", (*workplace).failover},
 	{"transit", (*workplace).transit},
+	{"timing", (*workplace).timing},
 	{"http", (*workplace).http},
 	{"start", (*workplace).starting},
 	{"issuing", (*workplace).issuing},

@@ -43,6 +43,29 @@ func mean(x []float64) float64 {
 	return sum / float64(len(x))
 }
 
+// welch returns Welch's t of two samples, or NaN if one has fewer than two values or both have no variance.
+func welch(a, b []float64) float64 {
+	if len(a) < 2 || len(b) < 2 {
+		return math.NaN()
+	}
+	squares := func(x []float64) float64 { // of the standard error
+		m, sum := mean(x), 0.0
+		for _, v := range x {
+			sum += (v - m) * (v - m)
+		}
+		return sum / float64(len(x)-1) / float64(len(x))
+	}
+	if error2 := squares(a) + squares(b); error2 > 0 {
+		return (mean(a) - mean(b)) / math.Sqrt(error2)
+	}
+	return math.NaN()
+}
+
+// below returns the values that are not above most.
+func below(x []float64, most float64) []float64 {
+	return slices.DeleteFunc(slices.Clone(x), func(v float64) bool { return v > most })
+}
+
 // cell formats x as a format of fmt says, and a figure that doesn't exist as a dash.
 func cell(format string, x float64) string {
 	if math.IsNaN(x) {

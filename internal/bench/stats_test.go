@@ -81,3 +81,24 @@ func TestWaitsSummary(t *testing.T) {
 		}
 	}
 }
+
+// The value is that of the formula, computed elsewhere.
+func TestWelch(t *testing.T) {
+	a, b := []float64{20.4, 24.2, 15.4, 21.4, 20.2, 18.5, 21.5}, []float64{20.2, 16.9, 18.5, 17.3, 20.5}
+	if got := welch(a, b); math.Abs(got-1.2204174122277793) > 1e-12 || welch(b, a) != -got {
+		t.Errorf("welch = %v", got)
+	}
+	if got := welch([]float64{1, 1}, []float64{1, 1, 1}); !math.IsNaN(got) {
+		t.Errorf("welch of what doesn't vary = %v; want NaN", got)
+	}
+	if got := welch([]float64{1}, []float64{1, 2}); !math.IsNaN(got) {
+		t.Errorf("welch of one value = %v; want NaN", got)
+	}
+}
+
+func TestBelow(t *testing.T) {
+	x := []float64{3, 1, 2}
+	if got := below(x, 2); !slices.Equal(got, []float64{1, 2}) || !slices.Equal(x, []float64{3, 1, 2}) {
+		t.Errorf("got %v of %v", got, x)
+	}
+}
