@@ -250,7 +250,7 @@ type cipherRequest struct {
 // cipher returns what encrypts with v, and how: the padding of RSA, or nil for an AEAD. A derived key has no handle.
 func (e *Engine) cipher(ctx context.Context, k *key, v *version, r cipherRequest) (handle, *padding, error) {
 	if v.public == nil && v.soft != nil && v.soft.t.nonce == 0 {
-		return nil, nil, unsupported("message encryption not supported for key type %s", v.kind)
+		return nil, nil, noEncryption(v)
 	}
 	if err := k.checkContext(r.context); err != nil {
 		return nil, nil, err
@@ -262,7 +262,8 @@ func (e *Engine) cipher(ctx context.Context, k *key, v *version, r cipherRequest
 		if e.opts.Software == nil {
 			return nil, nil, unsupported("key %q: software keys are not allowed here: Options.Software is nil", k.name)
 		}
-		return nil, nil, nil
+		_, err := e.paddingOf(v, backend.Capabilities{}, r) // there must be none
+		return nil, nil, err
 	}
 	h, err := e.handle(ctx, k, v)
 	if err != nil {
@@ -301,5 +302,5 @@ func (v *version) oaep(caps backend.Capabilities, associatedData []byte) (*paddi
 		}
 		return &padding{oaep: &rsa.OAEPOptions{Hash: hash}}, nil
 	}
-	return nil, unsupported("message encryption not supported for key type %s", v.kind)
+	return nil, noEncryption(v)
 }

@@ -191,8 +191,16 @@ func samePublic(a, b crypto.PublicKey) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
 	}
-	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.Equal(b)
+	if k, ok := a.(interface{ Equal(crypto.PublicKey) bool }); ok {
+		return k.Equal(b)
+	}
+	// Encapsulation keys of crypto/mlkem can be compared in no other way.
+	one, err := backend.SubjectPublicKeyInfo(a)
+	if err != nil {
+		return false
+	}
+	other, err := backend.SubjectPublicKeyInfo(b)
+	return err == nil && bytes.Equal(one, other)
 }
 
 // unchanged reports whether both are the same key. Certificates are looked up in the record.

@@ -208,6 +208,8 @@ func (e *Engine) paddingOf(v *version, caps backend.Capabilities, r cipherReques
 		return nil, invalid("padding_scheme %s: it is for RSA keys; this one is %s", scheme, v.kind)
 	case scheme != PaddingPKCS1v15:
 		return nil, nil
+	case len(caps.OAEPHashes) == 0 && !caps.RawRSA: // it only signs: nobody could decrypt what it encrypts
+		return nil, noEncryption(v)
 	case len(r.associatedData) > 0:
 		return nil, noAssociatedData(v)
 	case r.decrypting && !e.opts.AllowPKCS1v15:
@@ -216,6 +218,10 @@ func (e *Engine) paddingOf(v *version, caps backend.Capabilities, r cipherReques
 		return nil, unsupported("padding_scheme %s: the key manager doesn't decrypt without a padding scheme, so that wrong paddings could not be hidden", scheme)
 	}
 	return &padding{pkcs1v15: true}, nil
+}
+
+func noEncryption(v *version) error {
+	return unsupported("message encryption not supported for key type %s", v.kind)
 }
 
 func noAssociatedData(v *version) error {

@@ -63,6 +63,7 @@ func TestPKCS1v15(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.create(t, "aes", KeyOptions{Type: TypeAES256})
+	h.create(t, "derived", KeyOptions{Type: TypeAES256, Derived: true})
 	secret := []byte("secret")
 	sealed, err := e.Encrypt(ctx, "k", EncryptRequest{Plaintext: secret, PaddingScheme: PaddingPKCS1v15})
 	if err != nil {
@@ -106,6 +107,8 @@ func TestPKCS1v15(t *testing.T) {
 		"other":      {"k", EncryptRequest{PaddingScheme: "none"}, backend.ErrInvalidParams, `padding_scheme "none"; it takes oaep and pkcs1v15`},
 		"AES":        {"aes", EncryptRequest{PaddingScheme: PaddingPKCS1v15}, backend.ErrInvalidParams, "it is for RSA keys"},
 		"AES, OAEP":  {"aes", EncryptRequest{PaddingScheme: PaddingOAEP}, backend.ErrInvalidParams, "it is for RSA keys"},
+		"derived":    {"derived", EncryptRequest{PaddingScheme: PaddingOAEP, Context: secret}, backend.ErrInvalidParams, "it is for RSA keys"},
+		"other AES":  {"derived", EncryptRequest{PaddingScheme: "none", Context: secret}, backend.ErrInvalidParams, `padding_scheme "none"`},
 		"associated": {"k", EncryptRequest{PaddingScheme: PaddingPKCS1v15, AssociatedData: secret}, backend.ErrInvalidParams, "non-AEAD"},
 		"too long":   {"k", EncryptRequest{PaddingScheme: PaddingPKCS1v15, Plaintext: make([]byte, 246)}, backend.ErrInvalidParams, "at most 245"},
 	} {

@@ -3,8 +3,6 @@ package transit
 import (
 	"context"
 	"crypto/subtle"
-
-	"github.com/managedkeys/managedkeys/backend"
 )
 
 // Where random bytes come from.
@@ -48,7 +46,7 @@ func (e *Engine) Random(ctx context.Context, n int, source, name string) ([]byte
 	}
 	most := h.Capabilities().MaxRandom
 	if most < 1 {
-		return nil, failed("random", k, v, backend.ErrUnsupported)
+		return nil, unsupported("random: the key manager of key %q, which is of type %s, gives no random bytes", k.name, v.kind)
 	}
 	out := make([]byte, 0, n)
 	for len(out) < n {
