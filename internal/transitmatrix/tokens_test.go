@@ -40,8 +40,13 @@ func managedSoftware(t *testing.T) *place {
 	return newPlace(t, "software", software.New(nil), rs)
 }
 
-// token is SoftHSM2 behind a module that counts.
 func token(t *testing.T) *place {
+	p, _ := tokenWith(t, "*")
+	return p
+}
+
+// tokenWith is SoftHSM2 with keys of these names, behind a module that counts.
+func tokenWith(t *testing.T, names ...string) (*place, *faultp11.Module) {
 	hsm := softhsm.Require(t)
 	shim := faultp11.Require(t, hsm.Module)
 	b, err := pkcs11.New(pkcs11.Library{Name: "hsm", Path: shim.Path(), PlainImport: true, RawRSA: true})
@@ -81,7 +86,7 @@ func token(t *testing.T) *place {
 		r.key.name, r.key.row = r.name, r.row
 		rs = append(rs, request{r.key, p, r.material})
 	}
-	place := newPlace(t, "pkcs11", b, rs)
+	place := newPlace(t, "pkcs11", b, only(rs, names...))
 	for _, k := range place.keys { // the first use of some keys proves that they are the right ones, with one more call
 		_, signing := place.engine.Sign(t.Context(), k.name, transit.SignRequest{})
 		agreeing := doDeriveKey(t, place, k, combination{&operation{dimensions: []dimension{{"type", nil}}}, []string{transit.TypeAES256}})
@@ -99,5 +104,5 @@ func token(t *testing.T) *place {
 		}
 		return n
 	}
-	return place
+	return place, shim
 }
