@@ -138,7 +138,9 @@ func doCSR(t *testing.T, p *place, k *key, c combination) error {
 	require.NoError(t, err)
 	assert.NoError(t, csr.CheckSignature(), "%s: the standard library", c)
 	assert.Equal(t, "matrix", csr.Subject.CommonName)
-	opensslRequest(t, der)
+	if k.row != "ML-DSA" { // which OpenSSL 3.0 doesn't know
+		opensslRequest(t, der)
+	}
 
 	p.begin()
 	signer, err := p.engine.Signer(t.Context(), k.name, 0)

@@ -1,5 +1,7 @@
 package transitmatrix
 
+import "slices"
+
 // Kinds of keys.
 const (
 	symmetric = "*/AES/* */ChaCha20/* */HMAC/*"
@@ -32,7 +34,7 @@ var refused = []refusal{
 	{symmetric + " types/*/derived-ed25519", "signer", "does not support signing without a context or at all"},
 	{kems + " " + agreers + " " + decrypters, "signer", " can't sign"},
 	{symmetric + " " + kems + " " + derived + " " + agreers + " " + decrypters, "csr", "does not support signing requests for certificates"},
-	{"*/ML-DSA/* */EC/secp256k1 */EC/*_secp256k1_*", "csr", "does not support signing requests for certificates"}, // crypto/x509 doesn't know them
+	{"*/EC/secp256k1 */EC/*_secp256k1_*", "csr", "does not support signing requests for certificates"}, // crypto/x509 doesn't know them
 	{rsaKeys + " " + curves, "sign-context", "takes none"},
 	{rsaKeys, "sign,verify hash=none scheme=!pkcs1v15", "hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15"},
 	{rsaKeys, "sign,verify hash=none prehashed=no", "hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15"},
@@ -84,4 +86,4 @@ var refused = []refusal{
 	{"pkcs11/Ed25519/* awskms/Ed25519/* gcpckms/Ed25519/* gcpckms/ML-DSA/pq_sign_ml_dsa_??", "sign-context", "context"},
 }
 
-func init() { refused = append(refused, refusedElse...) }
+func init() { refused = slices.Concat(refused, refusedElse, refusedByGo) }
