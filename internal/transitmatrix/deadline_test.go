@@ -104,7 +104,7 @@ func TestBatchDeadline(t *testing.T) {
 					assert.True(t, ok && err == nil, "item %d has the signature of another one: %v", i, err)
 				case begun:
 					inFlight++
-					checkLate(t, r, fmt.Sprint("transit: sign with key \"k\" version 1: "))
+					checkLate(t, r, `transit: sign with key "k" version 1: `)
 				default:
 					checkLate(t, r, fmt.Sprintf("transit: item %d was not begun: ", i))
 				}
