@@ -21,8 +21,9 @@ type CrossTemplate struct {
 
 // CrossSign issues another certificate for a CA that has one, whoever issued that: with the same subject and key, byte for
 // byte, and the same subject key identifier, path length, extended key usages, name constraints and policies, as
-// verifiers demand of certificates that can stand for each other. Refused is a CA that has a critical extension that is not known,
-// or more rights than the issuer can give.
+// verifiers demand of certificates that can stand for each other. A root that names no policies gets anyPolicy, since below another root
+// its certificates would be valid under none (RFC 5280, Section 6.1.3). Refused is a CA that has a critical extension that is not
+// known, or more rights than the issuer can give.
 func (ca *CA) CrossSign(ctx context.Context, existing *x509.Certificate, t CrossTemplate) (*x509.Certificate, error) {
 	if existing == nil {
 		return nil, invalid("cross-sign: there is no certificate")
@@ -86,6 +87,14 @@ func copyCA(from *x509.Certificate, now time.Time, parent *x509.Certificate, t C
 	if err != nil {
 		return nil, err
 	}
+	policies := from.Policies
+	if parent != nil && len(policies) == 0 && isRoot(from) {
+		oid, err := x509.ParseOID(anyPolicy)
+		if err != nil {
+			return nil, err
+		}
+		policies = []x509.OID{oid}
+	}
 	var authority []byte // crypto/x509 leaves it out where issuer and subject have the same name, as in a rotation
 	if parent != nil {
 		authority = parent.SubjectKeyId
@@ -100,10 +109,16 @@ func copyCA(from *x509.Certificate, now time.Time, parent *x509.Certificate, t C
 		PermittedEmailAddresses: from.PermittedEmailAddresses, ExcludedEmailAddresses: from.ExcludedEmailAddresses,
 		PermittedURIDomains: from.PermittedURIDomains, ExcludedURIDomains: from.ExcludedURIDomains,
 		PermittedIPRanges: from.PermittedIPRanges, ExcludedIPRanges: from.ExcludedIPRanges,
-		Policies: from.Policies,
+		Policies: policies,
 	}
 	t.URLs.into(out)
 	return out, nil
+}
+
+// isRoot reports whether a certificate says that it is signed by its own key. One by another key of the same name has that key's
+// identifier. The signature is not looked at: that of an old root may be of a kind that crypto/x509 verifies no more.
+func isRoot(cert *x509.Certificate) bool {
+	return bytes.Equal(cert.RawIssuer, cert.RawSubject) && (len(cert.AuthorityKeyId) == 0 || bytes.Equal(cert.AuthorityKeyId, cert.SubjectKeyId))
 }
 
 // CrossSign issues another certificate for a CA of this or another authority, as [CA.CrossSign] does, and stores it. It is no
