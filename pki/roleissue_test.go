@@ -180,7 +180,9 @@ func TestSignCSR(t *testing.T) {
 func TestSignatureBits(t *testing.T) {
 	f := newFirm(t, nil)
 	f.house.km.algs["rsa"] = []backend.SignatureAlgorithm{{Scheme: backend.RSAPSS, Hash: crypto.SHA512, Salt: backend.SaltEqualsHash}}
+	f.house.km.algs["rsa-b"] = []backend.SignatureAlgorithm{{Scheme: backend.RSAPKCS1v15, Hash: crypto.SHA256}}
 	f.root(t, "rsa", "pss")
+	f.root(t, "rsa-b", "pkcs1")
 	f.root(t, "p384", "p384")
 	f.root(t, "ed25519", "ed25519")
 	for _, c := range []struct {
@@ -190,6 +192,7 @@ func TestSignatureBits(t *testing.T) {
 		want   x509.SignatureAlgorithm // 0 is refused
 	}{
 		{"pss", 0, false, x509.SHA512WithRSAPSS}, {"pss", 512, true, x509.SHA512WithRSAPSS}, {"pss", 256, true, 0}, {"pss", 512, false, 0},
+		{"pss", 0, true, x509.SHA512WithRSAPSS}, {"pkcs1", 0, true, 0}, {"pkcs1", 0, false, x509.SHA256WithRSA},
 		{"p384", 0, false, x509.ECDSAWithSHA384}, {"p384", 256, true, x509.ECDSAWithSHA256}, {"ed25519", 0, false, x509.PureEd25519}, {"ed25519", 256, false, 0},
 	} {
 		r := anyRole("r")

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/managedkeys/managedkeys/managedkey"
@@ -92,6 +93,8 @@ func (r *Role) signatureAlgorithm(key *managedkey.Key) (x509.SignatureAlgorithm,
 	switch key.Public().(type) {
 	case *rsa.PublicKey:
 		switch {
+		case r.UsePSS && r.SignatureBits == 0:
+			return bestPSS(key), nil
 		case r.UsePSS:
 			return pssAlgorithms[i], nil
 		case r.SignatureBits != 0:
@@ -108,6 +111,18 @@ func (r *Role) signatureAlgorithm(key *managedkey.Key) (x509.SignatureAlgorithm,
 		return 0, r.refuse("signature_bits", join([]int{r.SignatureBits}), "the issuer's key, %s, signs messages and has no hash to choose", key.Capabilities().Algorithm)
 	}
 	return 0, nil
+}
+
+// bestPSS returns the first algorithm with RSASSA-PSS that a key has, and that with SHA-256 for one that has none. Some key managers tie
+// a key to one hash.
+func bestPSS(key *managedkey.Key) x509.SignatureAlgorithm {
+	able := key.Capabilities().X509(key.Public())
+	for _, alg := range pssAlgorithms {
+		if slices.Contains(able, alg) {
+			return alg
+		}
+	}
+	return pssAlgorithms[0]
 }
 
 // template returns the certificate that a leaf will be.
