@@ -1,10 +1,10 @@
 # make help lists the targets. Everything runs with a Go toolchain alone, but `make test` wants root on Debian to install
 # the tokens and tools that the tests use; elsewhere install them yourself (see PACKAGES).
 
-PACKAGES    := softhsm2 opensc gnutls-bin openssl p11-kit p11-kit-modules swtpm tpm2-tools \
+PACKAGES    := softhsm2 opensc gnutls-bin libnss3-tools openssl p11-kit p11-kit-modules swtpm tpm2-tools \
     libtpm2-pkcs11-1 libtpm2-pkcs11-tools gcc libc6-dev ca-certificates awscli \
     postgresql etcd-server etcd-client curl openssh-client
-REQUIRE     := softhsm,opensc,gnutls-bin,openssl,p11-kit,swtpm,cc,awscli,postgres,etcd,curl,openssh,go
+REQUIRE     := softhsm,opensc,gnutls-bin,libnss3-tools,openssl,p11-kit,swtpm,cc,awscli,postgres,etcd,curl,openssh,go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # The tests run with the oldest and the newest Go that the library supports, and with the race detector on the former.

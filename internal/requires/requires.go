@@ -9,7 +9,7 @@ import (
 )
 
 // Env is the environment variable that lists the parts that must not be missing, separated by commas: softhsm, opensc,
-// gnutls-bin, openssl, p11-kit, swtpm, cc (a C compiler), awscli, postgres, etcd, curl, openssh, go.
+// gnutls-bin, libnss3-tools, openssl, p11-kit, swtpm, cc (a C compiler), awscli, postgres, etcd, curl, openssh, go.
 const Env = "MANAGEDKEYS_REQUIRE"
 
 // TB is what this package needs of a testing.TB, so that programs that use it don't link package testing.
