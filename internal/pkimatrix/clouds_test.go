@@ -92,7 +92,12 @@ func azureKeys(t *testing.T) manager {
 			pub = &rsa.PublicKey{N: n, E: int(new(big.Int).SetBytes(out.Key.E).Int64())}
 		} else {
 			curve := map[azkeys.CurveName]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}[*out.Key.Crv]
-			pub = &ecdsa.PublicKey{Curve: curve, X: new(big.Int).SetBytes(out.Key.X), Y: new(big.Int).SetBytes(out.Key.Y)}
+			point, size := []byte{4}, (curve.Params().BitSize+7)/8
+			for _, coordinate := range [][]byte{out.Key.X, out.Key.Y} {
+				point = append(point, new(big.Int).SetBytes(coordinate).FillBytes(make([]byte, size))...)
+			}
+			pub, err = ecdsa.ParseUncompressedPublicKey(curve, point)
+			must(t, err)
 		}
 		der, err := x509.MarshalPKIXPublicKey(pub)
 		must(t, err)

@@ -20,7 +20,8 @@ type exception struct {
 
 var exceptions = []exception{
 	{"Ed25519", nil, "public CAs have no Ed25519", []string{"e_algorithm_identifier_improper_encoding", "e_signature_algorithm_not_supported"}},
-	{"ML-DSA", nil, "public CAs have no ML-DSA", []string{"e_algorithm_identifier_improper_encoding", "e_public_key_type_not_allowed"}},
+	{"ML-DSA", nil, "public CAs have no ML-DSA", []string{"e_algorithm_identifier_improper_encoding", "e_signature_algorithm_not_supported",
+		"e_public_key_type_not_allowed"}},
 	{"ML-DSA", []string{"root", "other"}, "zlint can't verify ML-DSA, and takes a root for an intermediate", []string{"e_invalid_ca_certificate_policies",
 		"e_sub_ca_certificate_policies_missing", "e_sub_ca_crl_distribution_points_missing", "e_ext_authority_key_identifier_no_key_identifier"}},
 }

@@ -43,9 +43,7 @@ func TestReadme(t *testing.T) {
 				if cell = "–"; l.objects == nil {
 					break
 				}
-				if cell = "all but " + strings.Join(l.objects, ", "); l.algorithm != 0 {
-					cell += " with " + l.algorithm.String()
-				}
+				cell = "all but " + l.short
 			}
 			fmt.Fprintf(&b, " %s |", cell)
 		}
