@@ -27,10 +27,10 @@ type Authority struct {
 	prefix string // of all keys: pki/<id of the mount>/
 
 	mu   sync.Mutex
-	cas  map[string]cachedCA  // by id of the issuer
 	crls map[string]cachedCRL // by signer
 
-	ocsp ocspState
+	recalled recalled
+	ocsp     ocspState
 }
 
 // OpenAuthority returns the authority of a mount, whose state is in st under "pki/", followed by the mount's id. Neither
@@ -39,7 +39,7 @@ type Authority struct {
 func OpenAuthority(ctx context.Context, mount *managedkey.Mount, st store.Store, opts *Options) (*Authority, error) {
 	a := &Authority{
 		engine: New(mount, opts), mount: mount, store: st, prefix: "pki/" + mount.ID() + "/",
-		cas: make(map[string]cachedCA), crls: make(map[string]cachedCRL),
+		crls: make(map[string]cachedCRL),
 	}
 	err := update(ctx, a, "config/mount", func(c *mountRecord, version uint64) error {
 		if version == 0 {

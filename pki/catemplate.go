@@ -82,6 +82,11 @@ func (u *URLs) into(t *x509.Certificate) {
 	}
 }
 
+// clone returns a copy that shares nothing with u.
+func (u *URLs) clone() URLs {
+	return URLs{slices.Clone(u.Issuer), slices.Clone(u.OCSP), slices.Clone(u.CRL), slices.Clone(u.DeltaCRL)}
+}
+
 // none reports whether there is no URL.
 func (u *URLs) none() bool { return len(u.Issuer)+len(u.OCSP)+len(u.CRL)+len(u.DeltaCRL) == 0 }
 

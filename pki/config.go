@@ -80,9 +80,13 @@ type configRecord struct {
 	Shards  int           `json:"shards,omitempty"` // the most that there ever were
 }
 
-func (a *Authority) config(ctx context.Context) (c configRecord, err error) {
-	_, err = a.readIf(ctx, "config/main", &c)
-	return c, err
+// config returns the settings. They must not be modified.
+func (a *Authority) config(ctx context.Context) (configRecord, error) {
+	c, err := recallIf[configRecord](ctx, a, "config/main")
+	if err != nil {
+		return configRecord{}, err
+	}
+	return *c, nil
 }
 
 // SetURLs sets the URLs of issuers that have none of their own. They may have templates, as in [Issuer].
@@ -126,7 +130,7 @@ func (a *Authority) SetCRLConfig(ctx context.Context, crl CRLConfig) error {
 // URLs returns what SetURLs has set.
 func (a *Authority) URLs(ctx context.Context) (URLs, error) {
 	c, err := a.config(ctx)
-	return c.URLs, err
+	return c.URLs.clone(), err
 }
 
 // Cluster returns what SetCluster has set.

@@ -138,11 +138,18 @@ func (a *Authority) Issuer(ctx context.Context, ref string) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r issuerRecord
-	if err := decodeRecord(record, &r); err != nil {
+	held, err := a.heldIssuer(id, record)
+	if err != nil {
 		return nil, err
 	}
-	return r.issuer(id, record.Version)
+	return held.issuer.clone(), nil
+}
+
+// clone returns a copy that the caller may modify, except for the certificates.
+func (i *Issuer) clone() *Issuer {
+	out := *i
+	out.Chain, out.URLs = slices.Clone(i.Chain), i.URLs.clone()
+	return &out
 }
 
 // issuerRecord returns the record of an issuer, and its id.
@@ -150,8 +157,8 @@ func (a *Authority) issuerRecord(ctx context.Context, ref string) (string, store
 	id := ref
 	switch {
 	case ref == "" || ref == defaultRef:
-		var c issuersRecord
-		if _, err := a.readIf(ctx, "config/issuers", &c); err != nil {
+		c, err := recallIf[issuersRecord](ctx, a, "config/issuers")
+		if err != nil {
 			return "", store.Record{}, err
 		}
 		if id = c.Default; id == "" {

@@ -140,56 +140,6 @@ func (a *Authority) addIssuer(ctx context.Context, issuer *Issuer) (*Issuer, err
 	})
 }
 
-// cachedCA is the CA of an issuer's record of that version.
-type cachedCA struct {
-	version uint64
-	issuer  *Issuer
-	ca      *CA
-}
-
-// ca returns an issuer as the store has it now, ready to be used if it has the usage. Its key is not looked at yet: every
-// use does so.
-func (a *Authority) ca(ctx context.Context, ref string, usage IssuerUsage) (*Issuer, *CA, error) {
-	id, record, err := a.issuerRecord(ctx, ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	issuer, ca, err := a.caOf(id, record)
-	if err != nil {
-		return nil, nil, err
-	}
-	if issuer.Usage&usage != usage {
-		return nil, nil, fmt.Errorf("pki: issuer %q: its usage doesn't allow %s: %w", ref, usage, backend.ErrNotPermitted)
-	}
-	return issuer, ca, nil
-}
-
-// caOf is ca for a record that was read. Only one that has changed is parsed.
-func (a *Authority) caOf(id string, record store.Record) (*Issuer, *CA, error) {
-	a.mu.Lock()
-	cached, ok := a.cas[id]
-	a.mu.Unlock()
-	if ok && cached.version == record.Version {
-		return cached.issuer, cached.ca, nil
-	}
-	var r issuerRecord
-	if err := decodeRecord(record, &r); err != nil {
-		return nil, nil, err
-	}
-	issuer, err := r.issuer(id, record.Version)
-	if err != nil {
-		return nil, nil, err
-	}
-	ca, err := a.engine.newCA(issuer.Key, issuer.Chain)
-	if err != nil {
-		return nil, nil, err
-	}
-	a.mu.Lock()
-	a.cas[id] = cachedCA{record.Version, issuer, ca}
-	a.mu.Unlock()
-	return issuer, ca, nil
-}
-
 // String returns the names of usages as the API has them.
 func (u IssuerUsage) String() string {
 	names := []string{"read-only"}

@@ -28,14 +28,14 @@ type KeyPair struct {
 // if the certificate would break a rule of the role's lint profile; wraps [store.ErrNotFound] if there is no such role or
 // issuer; and else is as for [CA.SignCSR].
 func (a *Authority) Issue(ctx context.Context, role string, req IssueRequest) (*KeyPair, error) {
-	r, err := a.Role(ctx, role)
+	r, err := a.role(ctx, role)
 	if err != nil {
 		return nil, err
 	}
 	if r.keyType() == "any" {
 		return nil, r.refuse("key_type", "any", "a key that is made here needs a kind; Sign takes any")
 	}
-	l, err := newLeaf(ctx, &r, &req, nil)
+	l, err := newLeaf(ctx, &r.Role, &req, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (a *Authority) Issue(ctx context.Context, role string, req IssueRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	issued, err := a.sign(ctx, l, key.Public())
+	issued, err := a.sign(ctx, r, l, key.Public())
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (a *Authority) Issue(ctx context.Context, role string, req IssueRequest) (*
 // Sign issues a certificate for the key of a certificate signing request in PEM or DER, whose signature is verified. Names and
 // subject are the request's or the CSR's, as the role says; nothing else of the CSR is used. Errors are as for Issue.
 func (a *Authority) Sign(ctx context.Context, role string, csr []byte, req IssueRequest) (*Issued, error) {
-	r, err := a.Role(ctx, role)
+	r, err := a.role(ctx, role)
 	if err != nil {
 		return nil, err
 	}
@@ -64,16 +64,15 @@ func (a *Authority) Sign(ctx context.Context, role string, csr []byte, req Issue
 	if err := r.checkKey(request.PublicKey); err != nil {
 		return nil, err
 	}
-	l, err := newLeaf(ctx, &r, &req, request)
+	l, err := newLeaf(ctx, &r.Role, &req, request)
 	if err != nil {
 		return nil, err
 	}
-	return a.sign(ctx, l, request.PublicKey)
+	return a.sign(ctx, r, l, request.PublicKey)
 }
 
 // sign issues a certificate that the role allows.
-func (a *Authority) sign(ctx context.Context, l *leaf, pub crypto.PublicKey) (*Issued, error) {
-	r := l.role
+func (a *Authority) sign(ctx context.Context, r *heldRole, l *leaf, pub crypto.PublicKey) (*Issued, error) {
 	ref := r.IssuerRef
 	if l.req.Issuer != "" {
 		ref = l.req.Issuer
@@ -89,7 +88,7 @@ func (a *Authority) sign(ctx context.Context, l *leaf, pub crypto.PublicKey) (*I
 	if err != nil {
 		return nil, err
 	}
-	template, err := l.template(pub, where.urls)
+	template, err := l.template(r, pub, where.urls)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +170,7 @@ func (a *Authority) IssueBatch(ctx context.Context, role string, items []BatchIt
 	if len(items) == 0 || len(items) > MaxBatch {
 		return nil, invalid("batch: got %d items; it takes 1 to %d", len(items), MaxBatch)
 	}
-	if _, err := a.Role(ctx, role); err != nil {
+	if _, err := a.role(ctx, role); err != nil {
 		return nil, err
 	}
 	results := make([]BatchResult, len(items))

@@ -2,7 +2,6 @@ package pki
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -20,14 +19,11 @@ func (a *Authority) PutRole(ctx context.Context, role Role) error {
 
 // Role returns a role.
 func (a *Authority) Role(ctx context.Context, name string) (Role, error) {
-	r := Role{Name: name}
-	if err := checkName("role", name); err != nil {
+	h, err := a.role(ctx, name)
+	if err != nil {
 		return Role{}, err
 	}
-	if _, err := a.read(ctx, "roles/"+name, &r); err != nil {
-		return Role{}, fmt.Errorf("pki: role %q: %w", name, cause(err))
-	}
-	return r, nil
+	return h.clone(), nil
 }
 
 // Roles returns the names of all roles, sorted.
@@ -45,7 +41,7 @@ func (a *Authority) Roles(ctx context.Context) ([]string, error) {
 
 // DeleteRole removes a role, and none of its certificates. The error wraps [store.ErrNotFound] if there is none.
 func (a *Authority) DeleteRole(ctx context.Context, name string) error {
-	if _, err := a.Role(ctx, name); err != nil {
+	if _, err := a.role(ctx, name); err != nil {
 		return err
 	}
 	_, err := a.apply(ctx, a.remove("roles/"+name, store.Any))

@@ -125,41 +125,6 @@ func bestPSS(key *managedkey.Key) x509.SignatureAlgorithm {
 	return pssAlgorithms[0]
 }
 
-// template returns the certificate that a leaf will be.
-func (l *leaf) template(pub crypto.PublicKey, urls URLs) (*x509.Certificate, error) {
-	usage, err := keyUsages(l.role.KeyUsage)
-	if err != nil {
-		return nil, err
-	}
-	if usage = usableWith(usage, pub); usage == 0 {
-		return nil, l.role.refuse("key_usage", strings.Join(l.role.KeyUsage, ","), "a key of this kind can have none of them")
-	}
-	known, unknown, err := l.role.extKeyUsages()
-	if err != nil {
-		return nil, err
-	}
-	t := &x509.Certificate{
-		Subject: l.subject, DNSNames: l.names.dns, IPAddresses: l.names.ip, EmailAddresses: l.names.email, URIs: l.names.uri,
-		BasicConstraintsValid: true, MaxPathLen: -1, KeyUsage: usage, ExtKeyUsage: known, UnknownExtKeyUsage: unknown,
-	}
-	urls.into(t)
-	if len(l.others) > 0 {
-		san, err := sanExtension(l.names, l.others, isEmpty(l.subject))
-		if err != nil {
-			return nil, err
-		}
-		t.ExtraExtensions = append(t.ExtraExtensions, san)
-	}
-	if len(l.role.PolicyIdentifiers) > 0 {
-		policies, err := l.role.PolicyIdentifiers.extension()
-		if err != nil {
-			return nil, err
-		}
-		t.ExtraExtensions = append(t.ExtraExtensions, policies)
-	}
-	return t, nil
-}
-
 // sanExtension returns subject alternative names with other names among them, which crypto/x509 doesn't have.
 func sanExtension(names altNames, others []otherName, critical bool) (pkix.Extension, error) {
 	var list []asn1.RawValue
