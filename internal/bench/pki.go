@@ -10,9 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
-	"math/big"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"text/tabwriter"
 	"time"
@@ -22,7 +20,6 @@ import (
 	"github.com/managedkeys/managedkeys/backend/software"
 	"github.com/managedkeys/managedkeys/managedkey"
 	"github.com/managedkeys/managedkeys/managedkey/store"
-	"github.com/managedkeys/managedkeys/managedkey/store/bolt"
 	"github.com/managedkeys/managedkeys/managedkey/store/memory"
 	"github.com/managedkeys/managedkeys/namespace"
 	"github.com/managedkeys/managedkeys/pki"
@@ -40,6 +37,10 @@ type authority struct {
 
 // newAuthority returns an authority with a root and the role "r", for any name and EC keys. What closes it is never nil.
 func newAuthority(ctx context.Context, st store.Store) (*authority, func(), error) {
+	return newAuthorityWith(ctx, st, nil)
+}
+
+func newAuthorityWith(ctx context.Context, st store.Store, opts *pki.Options) (*authority, func(), error) {
 	b := software.New(nil)
 	keys := managedkey.NewRegistry()
 	closeAll := func() { keys.Close(); b.Close() }
@@ -52,7 +53,7 @@ func newAuthority(ctx context.Context, st store.Store) (*authority, func(), erro
 	if a.mount, err = keys.Mount(ctx, "", "pki"); err != nil {
 		return nil, closeAll, err
 	}
-	if a.Authority, err = pki.OpenAuthority(ctx, a.mount, st, nil); err != nil {
+	if a.Authority, err = pki.OpenAuthority(ctx, a.mount, st, opts); err != nil {
 		return nil, closeAll, err
 	}
 	subject := pkix.Name{Country: []string{"SE"}, Organization: []string{"Example"}, CommonName: "Root"}
@@ -75,98 +76,6 @@ func newAuthority(ctx context.Context, st store.Store) (*authority, func(), erro
 	}
 	a.bareCert, err = x509.ParseCertificate(der)
 	return a, closeAll, err
-}
-
-// byHand signs a request as a program without this library would: check it, create the certificate, parse what came of it.
-func (a *authority) byHand(csr []byte) operation {
-	return func() error {
-		request, err := x509.ParseCertificateRequest(csr)
-		if err != nil {
-			return err
-		}
-		if err := request.CheckSignature(); err != nil {
-			return err
-		}
-		serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 142))
-		if err != nil {
-			return err
-		}
-		now := time.Now()
-		template := &x509.Certificate{SerialNumber: serial, Subject: request.Subject, DNSNames: request.DNSNames, NotBefore: now, NotAfter: now.Add(time.Hour),
-			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true}
-		der, err := x509.CreateCertificate(rand.Reader, template, a.bareCert, request.PublicKey, a.bare)
-		if err != nil {
-			return err
-		}
-		_, err = x509.ParseCertificate(der)
-		return err
-	}
-}
-
-// issuing prints how many requests a second are signed, and what each part of it costs.
-func (w *workplace) issuing() error {
-	ctx := context.Background()
-	leaf, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "www.example.com"}, DNSNames: []string{"www.example.com"}}, leaf)
-	if err != nil {
-		return err
-	}
-	inFile, err := bolt.Open(filepath.Join(w.dir, "pki-issuing"), nil)
-	if err != nil {
-		return err
-	}
-	defer inFile.Close()
-	inMemory := memory.New(nil)
-	defer inMemory.Close()
-	names := []string{"standard library", "no lint, no store", "throwaway signature and zlint", "no lint, stored in memory", "all, stored in memory", "all, stored in bolt"}
-	var ops []operation
-	for i, how := range []struct {
-		lint, keep bool
-		st         store.Store
-	}{{}, {st: inMemory}, {lint: true, st: inMemory}, {keep: true, st: inMemory}, {lint: true, keep: true, st: inMemory}, {lint: true, keep: true, st: inFile}} {
-		st := how.st
-		if st == nil {
-			st = inMemory
-		}
-		a, closeAll, err := newAuthority(ctx, st)
-		defer closeAll()
-		if err != nil {
-			return err
-		}
-		if i == 0 {
-			ops = append(ops, a.byHand(csr))
-			continue
-		}
-		role := pki.NewRole("r")
-		role.AllowAnyName, role.KeyType, role.NoStore = true, "any", !how.keep
-		if !how.lint {
-			role.LintProfile, role.LintOffReason = pki.LintOff, "measured without"
-		}
-		if err := a.PutRole(ctx, role); err != nil {
-			return err
-		}
-		ops = append(ops, func() error {
-			_, err := a.Sign(ctx, "r", csr, pki.IssueRequest{TTL: time.Hour})
-			return err
-		})
-	}
-	fmt.Printf("Requests for P-256 leaves signed per second with a P-256 software key, beside the standard library doing so by hand (check,\n"+
-		"create, parse); median of %d rounds of %v, ratios within a round.\n\n", *rounds, *window)
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(out, "goroutines\twhat is done\tcertificates/s\tµs\tratio\t")
-	for _, n := range []int{1, 8} {
-		rates, err := interleaved(ops, n, *rounds, *window)
-		if err != nil {
-			return err
-		}
-		for i, name := range names {
-			fmt.Fprintf(out, "%d\t%s\t%.0f\t%.0f\t%.2f\t\n", n, name, median(rates[i]), 1e6*float64(n)/median(rates[i]), ratio(rates[i], rates[0]))
-		}
-	}
-	return out.Flush()
 }
 
 // ocspClients are how many ask at once.
