@@ -39,6 +39,8 @@ var contenders = map[string]contender{
 	contenderHandle:  {open: handleKeys},
 	contenderServed:  {open: transitServer},
 	contenderBare:    {open: bareServer},
+	contenderIssues:  {open: issuesKeys},
+	contenderByHand:  {open: byHandKeys},
 	contenderOurs:    {open: oursKeys, cold: oursCold, keys: oursOpen, narrow: oursNarrow},
 }
 

@@ -224,7 +224,10 @@ func (w *workplace) issuing() error {
 				ratio(rates[i], rates[0]), ratio(cpu[i], cpu[0]), more, moreCPU)
 		}
 	}
-	return out.Flush()
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	return w.issuingToken()
 }
 
 // costs returns how many µs more an operation takes whose rates, with n at once, are a than one whose are b: the median of the rounds.

@@ -35,6 +35,10 @@ type authority struct {
 	bareCert *x509.Certificate
 }
 
+func rootName() pkix.Name {
+	return pkix.Name{Country: []string{"SE"}, Organization: []string{"Example"}, CommonName: "Root"}
+}
+
 // newAuthority returns an authority with a root and the role "r", for any name and EC keys. What closes it is never nil.
 func newAuthority(ctx context.Context, st store.Store) (*authority, func(), error) {
 	return newAuthorityWith(ctx, st, nil)
@@ -56,8 +60,7 @@ func newAuthorityWith(ctx context.Context, st store.Store, opts *pki.Options) (*
 	if a.Authority, err = pki.OpenAuthority(ctx, a.mount, st, opts); err != nil {
 		return nil, closeAll, err
 	}
-	subject := pkix.Name{Country: []string{"SE"}, Organization: []string{"Example"}, CommonName: "Root"}
-	if a.root, err = a.GenerateRoot(ctx, pki.KeyRef{Name: "ca"}, "root", pki.CATemplate{Subject: subject, Validity: 3650 * 24 * time.Hour}); err != nil {
+	if a.root, err = a.GenerateRoot(ctx, pki.KeyRef{Name: "ca"}, "root", pki.CATemplate{Subject: rootName(), Validity: 3650 * 24 * time.Hour}); err != nil {
 		return nil, closeAll, err
 	}
 	role := pki.NewRole("r")
