@@ -22,7 +22,7 @@ import (
 	"github.com/managedkeys/managedkeys/pki"
 )
 
-var long = flag.Bool("long", false, "crls: also a list with a million entries, which takes minutes to prepare")
+var long = flag.Bool("long", false, "crls, issuing: also a list with a million entries, and a million certificates, which takes minutes to prepare")
 
 // crlSizes are the entries of lists.
 var crlSizes = []int{1000, 100_000}

@@ -227,6 +227,9 @@ func (w *workplace) issuing() error {
 	if err := out.Flush(); err != nil {
 		return err
 	}
+	if err := w.issuingStored(); err != nil {
+		return err
+	}
 	return w.issuingToken()
 }
 

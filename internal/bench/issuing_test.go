@@ -109,9 +109,7 @@ func TestIssuerSteps(t *testing.T) {
 
 func TestIssuingTable(t *testing.T) {
 	little(t)
-	callers := issuingCallers
-	t.Cleanup(func() { issuingCallers = callers })
-	issuingCallers = []int{3}
+	smallIssuing(t)
 	table := printed(t, withServers(t).issuing)
 	for _, name := range []string{"standard library", "no lint, no store", "throwaway signature", "throwaway signature and zlint", "stored in memory",
 		"stored in bolt", "stored in PostgreSQL", "all, stored in bolt", "all, stored in PostgreSQL"} {

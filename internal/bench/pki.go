@@ -84,48 +84,79 @@ func newAuthorityWith(ctx context.Context, st store.Store, opts *pki.Options) (*
 // ocspClients are how many ask at once.
 var ocspClients = []int{1, 64}
 
-// ocsp prints how many OCSP questions a second are answered.
-func (w *workplace) ocsp() error {
-	ctx := context.Background()
-	st := memory.New(nil)
-	defer st.Close()
+// responder is one way of answering a question about a certificate.
+type responder struct {
+	name   string
+	signer *x509.Certificate
+	answer func() (der []byte, asked *x509.Certificate, err error)
+}
+
+func (r *responder) operation() error {
+	_, _, err := r.answer()
+	return err
+}
+
+// ocspAsked are the certificates that are asked about.
+const ocspAsked = 100
+
+// responders returns golang.org/x/crypto/ocsp that signs, answers that are kept, and those with a nonce. What closes them is never nil.
+func responders(ctx context.Context, st store.Store) ([]*responder, func(), error) {
 	a, closeAll, err := newAuthority(ctx, st)
-	defer closeAll()
 	if err != nil {
-		return err
+		return nil, closeAll, err
 	}
 	var kept [][]byte
 	var certs []*x509.Certificate
-	for range 100 {
-		pair, err := a.Issue(ctx, "r", pki.IssueRequest{CommonName: "www.example.com"})
+	for range ocspAsked {
+		pair, err := a.Issue(ctx, "r", pki.IssueRequest{CommonName: requestedName})
 		if err != nil {
-			return err
+			return nil, closeAll, err
 		}
 		der, err := ocsp.CreateRequest(pair.Certificate, a.root.Certificate(), nil)
 		if err != nil {
-			return err
+			return nil, closeAll, err
 		}
 		kept, certs = append(kept, der), append(certs, pair.Certificate)
 	}
 	fresh, err := withNonce(kept[0])
 	if err != nil {
-		return err
+		return nil, closeAll, err
 	}
 	if err := a.SetOCSPConfig(ctx, pki.OCSPConfig{Nonce: true}); err != nil {
-		return err
+		return nil, closeAll, err
 	}
 	var next atomic.Int64
-	ask := func(der []byte) error {
-		if answer := a.AnswerOCSP(ctx, der); answer.Status != pki.OCSPSuccessful || answer.Err != nil {
-			return fmt.Errorf("an answer is %s: %w", answer.Status, answer.Err)
+	ask := func(der []byte, cert *x509.Certificate) ([]byte, *x509.Certificate, error) {
+		answer := a.AnswerOCSP(ctx, der)
+		if answer.Status != pki.OCSPSuccessful || answer.Err != nil {
+			return nil, nil, fmt.Errorf("an answer is %s: %w", answer.Status, answer.Err)
 		}
-		return nil
+		return answer.DER, cert, nil
 	}
-	ops := []operation{func() error {
+	return []*responder{{"x/crypto signs", a.bareCert, func() ([]byte, *x509.Certificate, error) {
 		now := time.Now()
-		_, err := ocsp.CreateResponse(a.bareCert, a.bareCert, ocsp.Response{Status: ocsp.Good, SerialNumber: certs[0].SerialNumber, ThisUpdate: now, NextUpdate: now.Add(time.Hour)}, a.bare)
+		template := ocsp.Response{Status: ocsp.Good, SerialNumber: certs[0].SerialNumber, ThisUpdate: now, NextUpdate: now.Add(time.Hour)}
+		der, err := ocsp.CreateResponse(a.bareCert, a.bareCert, template, a.bare)
+		return der, certs[0], err
+	}}, {"kept", a.root.Certificate(), func() ([]byte, *x509.Certificate, error) {
+		i := next.Add(1) % ocspAsked
+		return ask(kept[i], certs[i])
+	}}, {"with a nonce", a.root.Certificate(), func() ([]byte, *x509.Certificate, error) { return ask(fresh, certs[0]) }}}, closeAll, nil
+}
+
+// ocsp prints how many OCSP questions a second are answered.
+func (w *workplace) ocsp() error {
+	st := memory.New(nil)
+	defer st.Close()
+	all, closeAll, err := responders(context.Background(), st)
+	defer closeAll()
+	if err != nil {
 		return err
-	}, func() error { return ask(kept[next.Add(1)%int64(len(kept))]) }, func() error { return ask(fresh) }}
+	}
+	var ops []operation
+	for _, how := range all {
+		ops = append(ops, how.operation)
+	}
 	fmt.Printf("OCSP questions answered per second, from the request's bytes to the answer's, by a P-256 software key, beside golang.org/x/crypto/ocsp\n"+
 		"signing an answer with crypto/ecdsa; the store is in memory. Median of %d rounds of %v, ratios within a round.\n\n", *rounds, *window)
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
