@@ -1,9 +1,13 @@
 package pki
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -103,6 +107,39 @@ func TestChangesCountAtOnce(t *testing.T) {
 	must(t, f.house.registry.Revoke(ctx, f.mount, "p384"))
 	_, err = f.Issue(ctx, "r", cn("a.example"))
 	wantError(t, err, backend.ErrNotPermitted)
+}
+
+// counted is a store that counts reads by the end of what is below the authority's prefix.
+type counted struct {
+	store.Store
+	mu    sync.Mutex
+	reads map[string]int
+}
+
+func (s *counted) Get(ctx context.Context, key string) (store.Record, error) {
+	s.mu.Lock()
+	s.reads[strings.Join(strings.Split(key, "/")[2:], "/")]++
+	s.mu.Unlock()
+	return s.Store.Get(ctx, key)
+}
+
+// TestReadsPerCertificate: a certificate takes one read each of its role, the default issuer's id, the issuer and the settings.
+func TestReadsPerCertificate(t *testing.T) {
+	f := newFirm(t, nil)
+	s := &counted{Store: f.store, reads: make(map[string]int)}
+	g := firmOn(t, f.house, s, nil)
+	clear(s.reads) // of opening
+	root := f.root(t, "p256", "root")
+	role := offRole("r")
+	role.NoStore = true
+	f.role(t, role)
+	for range 5 {
+		g.issue(t, "r", "a.example")
+	}
+	want := map[string]int{"roles/r": 5, "config/issuers": 5, "issuers/" + root.ID: 5, "config/main": 5}
+	if !maps.Equal(s.reads, want) {
+		t.Errorf("read %v; want %v", s.reads, want)
+	}
 }
 
 // TestReturnedIsOwn: what a caller changes in what it was given changes nothing here.
