@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,7 +82,8 @@ func (a *Authority) SetDefaultIssuer(ctx context.Context, ref string) error {
 }
 
 // DeleteIssuer removes an issuer, neither its key nor what it issued. Its certificates can still be revoked; a CRL says so
-// only as long as another issuer has the same name and key. The default issuer then is none.
+// only as long as another issuer has the same name and key, and so long stays their delegated OCSP responder. The default issuer
+// then is none.
 func (a *Authority) DeleteIssuer(ctx context.Context, ref string) error {
 	issuer, err := a.Issuer(ctx, ref)
 	if err != nil {
@@ -99,6 +101,15 @@ func (a *Authority) DeleteIssuer(ctx context.Context, ref string) error {
 	if c.Default == issuer.ID {
 		c.Default = ""
 		ops = append(ops, a.put("config/issuers", store.Expect(version), c))
+	}
+	issuers, err := a.Issuers(ctx)
+	if err != nil {
+		return err
+	}
+	who := signer(issuer.Certificate())
+	last := !slices.ContainsFunc(issuers, func(other *Issuer) bool { return other.ID != issuer.ID && signer(other.Certificate()) == who })
+	if last { // nobody could renew the responder's certificate any more
+		ops = append(ops, a.remove("ocsp-responders/"+who, store.Any))
 	}
 	_, err = a.apply(ctx, ops...)
 	a.forgetOCSP()

@@ -14,6 +14,34 @@ type keysRecord struct {
 	Default string `json:"default,omitempty"`
 }
 
+// CheckKeyName returns what AddKey would say of the name for a key, and changes nothing: for those who make something with the key first.
+func (a *Authority) CheckKeyName(ctx context.Context, key KeyRef, name string) error {
+	if err := checkKeyName(name); name == "" || err != nil {
+		return err
+	}
+	handle, err := a.engine.keyAt(ctx, key)
+	if err != nil {
+		return err
+	}
+	sum, err := backend.Fingerprint(handle.Public())
+	if err != nil {
+		return fmt.Errorf("pki: key %q: %w", handle.ID(), err)
+	}
+	return a.freeKeyName(ctx, fmt.Sprintf("%x", sum), name)
+}
+
+// freeKeyName refuses a name that another key has.
+func (a *Authority) freeKeyName(ctx context.Context, id, name string) error {
+	other, err := a.Key(ctx, name)
+	switch {
+	case errors.Is(err, store.ErrNotFound) || err == nil && other.ID == id:
+		return nil
+	case err != nil:
+		return err
+	}
+	return invalid("key name %q: there is one already", name)
+}
+
 // AddKey makes a managed key known to the authority before it has an issuer or a request, so that [Authority.ImportBundle]
 // recognises certificates for it. A name that isn't empty becomes the key's.
 func (a *Authority) AddKey(ctx context.Context, key KeyRef, name string) (Key, error) {
@@ -30,8 +58,8 @@ func (a *Authority) AddKey(ctx context.Context, key KeyRef, name string) (Key, e
 	}
 	id := fmt.Sprintf("%x", sum)
 	if name != "" {
-		if other, err := a.Key(ctx, name); err == nil && other.ID != id {
-			return Key{}, invalid("key name %q: there is one already", name)
+		if err := a.freeKeyName(ctx, id, name); err != nil {
+			return Key{}, err
 		}
 	}
 	if err := a.remember(ctx, handle); err != nil || name == "" {
@@ -124,7 +152,7 @@ func checkKeyName(name string) error {
 }
 
 // DeleteKey has the authority forget a key, which stays what it is in its key manager and registry. The error wraps
-// [backend.ErrNotPermitted], and names the issuer, as long as an issuer has the key.
+// [backend.ErrNotPermitted], and names the issuer, as long as an issuer, or its delegated OCSP responder, has the key.
 func (a *Authority) DeleteKey(ctx context.Context, ref string) error {
 	key, err := a.Key(ctx, ref)
 	if err != nil {
@@ -137,6 +165,16 @@ func (a *Authority) DeleteKey(ctx context.Context, ref string) error {
 	for _, issuer := range issuers {
 		if sum, err := backend.Fingerprint(issuer.Certificate().PublicKey); err == nil && fmt.Sprintf("%x", sum) == key.ID {
 			return fmt.Errorf("pki: key %q: the issuer %s has it: %w", ref, issuer.ID, backend.ErrNotPermitted)
+		}
+		r, err := a.OCSPResponder(ctx, issuer.ID)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if sum, err := backend.Fingerprint(r.Certificate.PublicKey); err == nil && fmt.Sprintf("%x", sum) == key.ID {
+			return fmt.Errorf("pki: key %q: the OCSP responder of the issuer %s has it: %w", ref, issuer.ID, backend.ErrNotPermitted)
 		}
 	}
 	ops := []store.Op{a.remove("keys/"+key.ID, store.Any)}

@@ -97,9 +97,6 @@ func (a *Authority) certifyResponder(ctx context.Context, issuer *Issuer, ca *CA
 	if err != nil {
 		return nil, err
 	}
-	if err := a.remember(ctx, handle); err != nil {
-		return nil, err
-	}
 	now := a.engine.now()
 	validity := min(t.Validity, ca.cert.NotAfter.Sub(now))
 	first, last, err := period(now, time.Time{}, time.Time{}, validity, ca.cert)
@@ -114,6 +111,9 @@ func (a *Authority) certifyResponder(ctx context.Context, issuer *Issuer, ca *CA
 	}
 	cert, err := a.engine.certify(ctx, key, ca, template, handle.Public(), a.keeping(certRecord{Issuer: issuer.ID}, LintProfile{}, false))
 	if err != nil {
+		return nil, err
+	}
+	if err := a.remember(ctx, handle); err != nil {
 		return nil, err
 	}
 	return &delegateRecord{Ref: ref.Name, Version: ref.Version, Key: handle.UUID(), Certs: [][]byte{cert.Raw},

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"errors"
 	"math/big"
 	"testing"
@@ -210,4 +211,36 @@ func must(tb testing.TB, err error) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// TestResponderEndsWithIssuer: a responder goes with the last issuer of its name and key, so that nobody tries to renew it, and its key is
+// not forgotten before.
+func TestResponderEndsWithIssuer(t *testing.T) {
+	ctx := t.Context()
+	now := noon
+	f := newFirm(t, &Options{Now: func() time.Time { return now }})
+	f.root(t, "p384", "root")
+	if _, err := f.Reissue(ctx, "root", "again", 300*day); err != nil {
+		t.Fatal(err)
+	}
+	made, err := f.SetOCSPResponder(ctx, "root", KeyRef{Name: "p256-b"}, OCSPResponderTemplate{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, err := backend.Fingerprint(made.Certificate.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := hex.EncodeToString(sum[:])
+	if err := f.DeleteKey(ctx, id); !errors.Is(err, backend.ErrNotPermitted) {
+		t.Errorf("the responder's key was forgotten: %v", err)
+	}
+	must(t, f.DeleteIssuer(ctx, "root"))
+	if r, err := f.OCSPResponder(ctx, "again"); err != nil || !r.Certificate.Equal(made.Certificate) {
+		t.Errorf("it is still that of the other issuer: %v", err)
+	}
+	must(t, f.DeleteIssuer(ctx, "again"))
+	must(t, f.DeleteKey(ctx, id))
+	now = now.Add(25 * day)
+	must(t, f.Maintain(ctx))
 }

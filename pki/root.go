@@ -43,12 +43,12 @@ func (a *Authority) GenerateRoot(ctx context.Context, key KeyRef, name string, t
 }
 
 func (a *Authority) selfSign(ctx context.Context, handle *managedkey.Key, name string, t CATemplate) (*Issuer, error) {
-	if err := a.remember(ctx, handle); err != nil {
-		return nil, err
-	}
 	issuer := &Issuer{ID: uuid.NewString(), Name: name, Key: handle.UUID(), KeyVersion: handle.Version()}
 	ca, err := a.engine.createRoot(ctx, handle, issuer.Key, t, a.keeping(certRecord{Issuer: issuer.ID}, LintProfile{}, false))
 	if err != nil {
+		return nil, err
+	}
+	if err := a.remember(ctx, handle); err != nil {
 		return nil, err
 	}
 	issuer.Chain = ca.Chain()

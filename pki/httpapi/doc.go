@@ -23,6 +23,7 @@
 //	GET, POST, PATCH, DELETE issuer/:ref
 //	GET                      issuer/:ref/{json,der,pem} *, issuer/:ref/[unified-]crl[/delta][/der,/pem] *, issuer/:ref/crl/shard/:n[/delta] *
 //	POST                     issuer/:ref/revoke, issuer/:ref/reissue
+//	GET, POST, DELETE        issuer/:ref/ocsp-responder
 //	LIST, POST               keys; keys/generate/:type
 //	GET, POST, DELETE        key/:ref
 //	GET, POST                config/{issuers,keys,urls,crl,cluster,auto-tidy}
@@ -45,7 +46,9 @@
 // takes [OptionVerbatim]. A CA certificate has no subject alternative names, and none outlives its issuer. TTLs above max_ttl are
 // refused, not cut. What would break a rule of RFC 5280 is refused before anything is signed.
 //
-// It knows more: revoke takes a reason; root/rotate answers with the certificates of both roots by each other; without auto_rebuild,
+// It knows more: issuer/:ref/ocsp-responder has another managed key, named like a CA's, answer OCSP requests in place of the issuer's
+// (pki.Authority.SetOCSPResponder; ttl, subject, signature_bits and use_pss are of its certificate, which is renewed by itself); revoke
+// takes a reason; root/rotate answers with the certificates of both roots by each other; without auto_rebuild,
 // certificates that were revoked are in the next CRL that anybody reads; config/crl has shards, ocsp_nonce, ocsp_store and
 // ocsp_presign, as pki.CRLConfig and pki.OCSPConfig have them. Ids of keys are the SHA-256 hashes of their SubjectPublicKeyInfos.
 // Processes share a store, so that every CRL is a unified one.

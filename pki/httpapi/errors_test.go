@@ -45,7 +45,9 @@ var refusals = []string{
 	`POST root/generate/kms {"common_name":"R","managed_key_name":"sub","issuer_name":"default"}`,
 	`POST root/generate/kms {"common_name":"R","managed_key_name":"sub","issuer_name":"root-root"}`,
 	`POST root/generate/kms {"common_name":"R","managed_key_name":"sub","key_name":"a/b"}`,
+	`POST root/generate/kms {"common_name":"R","managed_key_name":"sub","key_name":"default"}`,
 	`POST root/generate/kms {"common_name":"R\u0000","managed_key_name":"sub"}`,
+	`POST root/generate/kms {"common_name":"R","managed_key_name":"sub","key_name":"left","country":"Sweden"}`,
 	`POST root/generate/kms {"common_name":"R","managed_key_name":"sub","country":"Sweden"}`,
 	`POST root/generate/kms {"common_name":"R","managed_key_name":"sub","skid":"00"}`,
 	`POST root/generate/kms {"common_nam":"R"}`,
@@ -72,6 +74,19 @@ var refusals = []string{
 	`POST keys/import {"pem_bundle":"<PRIVATE>"}`,
 	`POST key/<KEY> {"key_name":"default"}`,
 	`DELETE key/<KEY>`,
+	`POST issuer/default/ocsp-responder {}`,
+	`POST issuer/default/ocsp-responder {"managed_key_name":"root"}`,
+	`POST issuer/default/ocsp-responder {"managed_key_name":"none"}`,
+	`POST issuer/default/ocsp-responder {"managed_key_name":"sub","managed_key_id":"sub"}`,
+	`POST issuer/default/ocsp-responder {"managed_key_name":"sub","key_ref":"default"}`,
+	`POST issuer/default/ocsp-responder {"managed_key_name":"sub","key_type":"ec"}`,
+	`POST issuer/default/ocsp-responder {"managed_key_name":"sub","ttl":"1m"}`,
+	`POST issuer/default/ocsp-responder {"managed_key_name":"sub","use_pss":true}`,
+	`POST issuer/default/ocsp-responder {"managed_key_name":"sub","alt_names":"a.example"}`,
+	`POST issuer/default/ocsp-responder {"managed_key_name":"sub","key_name":"left","country":"Sweden"}`,
+	`POST issuer/none/ocsp-responder {"managed_key_name":"sub"}`,
+	`GET issuer/default/ocsp-responder`,
+	`GET issuer/none/ocsp-responder`,
 	// Signing CAs.
 	`POST root/sign-intermediate {"common_name":"S"}`,
 	`POST root/sign-intermediate {"csr":"<CSR>"}`,
@@ -184,7 +199,7 @@ func TestRefusals(t *testing.T) {
 		"<SERIAL>", leaf.str("serial_number"), "<KEY>", root.str("key_id"), "<PRIVATE>", quote(other.str("private_key")))
 	state := func() string {
 		var all []string
-		for _, path := range []string{"certs", "issuers", "roles", "certs/revoked"} {
+		for _, path := range []string{"certs", "issuers", "keys", "roles", "certs/revoked"} {
 			all = append(all, fmt.Sprint(g.do("LIST", "pki/"+path, rootToken, nil).data))
 		}
 		for _, path := range []string{"config/urls", "config/crl", "config/cluster", "config/auto-tidy", "config/issuers", "config/keys", "issuer/default"} {

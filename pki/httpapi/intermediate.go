@@ -44,6 +44,9 @@ func (c *call) request(in *requestFields, key pki.KeyRef) (any, error) {
 	if t.SignatureAlgorithm, err = algorithm(pub, in.signatureBits, in.usePSS); err != nil {
 		return nil, err
 	}
+	if err := c.a.CheckKeyName(c.ctx(), key, in.keyFields.name); err != nil {
+		return nil, err
+	}
 	csr, err := c.a.CreateIntermediateCSR(c.ctx(), key, t)
 	if err != nil {
 		return nil, err

@@ -39,6 +39,15 @@ func (in *keyFields) resolve(c *call) (pki.Key, error) {
 	return c.a.AddKey(c.ctx(), ref, in.name)
 }
 
+// called gives the key its name, once what it was wanted for is done: a request that is refused leaves no name behind.
+func (in *keyFields) called(c *call, ref pki.KeyRef) error {
+	if in.name == "" {
+		return nil
+	}
+	_, err := c.a.AddKey(c.ctx(), ref, in.name)
+	return err
+}
+
 // find returns the key. Types are kms, a managed key; existing, one that the mount knows; and internal, one in software.
 func (in *keyFields) find(c *call) (pki.KeyRef, error) {
 	kind := c.param("type")

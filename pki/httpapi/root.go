@@ -50,11 +50,10 @@ func (in *rootFields) prepare(c *call) (pki.KeyRef, pki.CATemplate, error) {
 	if err != nil {
 		return ref, t, err
 	}
-	if t, err = in.caFields.template(c, pub); err != nil || in.keyFields.name == "" {
+	if t, err = in.caFields.template(c, pub); err != nil {
 		return ref, t, err
 	}
-	_, err = c.a.AddKey(c.ctx(), ref, in.keyFields.name)
-	return ref, t, err
+	return ref, t, c.a.CheckKeyName(c.ctx(), ref, in.keyFields.name)
 }
 
 func generateRoot(c *call) (any, error) {
@@ -71,6 +70,9 @@ func generateRoot(c *call) (any, error) {
 	}
 	issuer, err := c.a.GenerateRoot(c.ctx(), ref, in.issuerName, t)
 	if err != nil {
+		return nil, err
+	}
+	if err := in.keyFields.called(c, ref); err != nil {
 		return nil, err
 	}
 	return c.rootData(&in.format, issuer)
@@ -108,6 +110,9 @@ func rotateRoot(c *call) (any, error) {
 	}
 	if err != nil {
 		c.warn("the root was made, but not all certificates that join it with the old one: %v", err)
+	}
+	if err := in.keyFields.called(c, ref); err != nil {
+		return nil, err
 	}
 	data, err := c.rootData(&in.format, made.Issuer)
 	if err != nil {
