@@ -37,6 +37,11 @@ type OCSPAnswer struct {
 // never issued, was issued without being stored, may not exist (see StatePending), or was tidied away, is unknown. A
 // revocation counts from the moment that it is stored, in every process: each answer is compared with the store.
 //
+// One answer has one signature, and only an issuer's own or its delegate's counts for its certificates (RFC 6960, Section 2.2). Of a
+// request about several issuers, that of the first certificate whose issuer is here answers; it doesn't know the others'
+// certificates, and says so: unknown, as there must be an answer to each (Section 4.2.1). Clients should ask about one issuer at a
+// time, and those of RFC 5019 about one certificate. What is about no issuer that may answer here is unauthorized (RFC 6960, Section 2.3).
+//
 // Answers are kept in memory, and in the store if [OCSPConfig] says so, and given again until half of their time has passed.
 // After that the next one is signed; if the key is out of reach they are given until they end. An answer that repeats
 // a nonce is signed anew, or has none if the key is out of reach (RFC 9654, Section 3.1).
@@ -134,7 +139,7 @@ func (a *Authority) readOCSP(ctx context.Context, q *ocspQuestion) error {
 	for i := range q.ids {
 		id := &q.ids[i]
 		var record store.Record
-		if id.serial.Sign() > 0 && id.serial.BitLen() <= 159 {
+		if !id.foreign && id.serial.Sign() > 0 && id.serial.BitLen() <= 159 {
 			var err error
 			record, err = a.store.Get(ctx, a.prefix+certKey(id.serial))
 			if err != nil && !errors.Is(err, store.ErrNotFound) {

@@ -128,16 +128,6 @@ func TestOCSPStatuses(t *testing.T) {
 	check("a good one", f, request, OCSPSuccessful)
 	stranger := certificate(t, "x", "x", testKeys()["p521"].Public(), testKeys()["p521"], nil)
 	check("another CA's", f, question(t, stranger, crypto.SHA1, nil, big.NewInt(1)), OCSPUnauthorized)
-	two := f.root(t, "p384", "two")
-	var ids []string
-	for _, issuer := range []*Issuer{root, two} {
-		id, err := newCertID(crypto.SHA1, &ocspIssuer{ca: &CA{cert: issuer.Certificate()}}, big.NewInt(1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, id.raw)
-	}
-	check("of two issuers", f, questionOf(t, nil, ids...), OCSPUnauthorized)
 	if err := f.SetOCSPConfig(ctx, OCSPConfig{Disabled: true}); err != nil {
 		t.Fatal(err)
 	}

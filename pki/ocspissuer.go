@@ -61,30 +61,39 @@ func (o *ocspIssuer) trusts(fingerprint []byte) bool {
 	return false
 }
 
-// ocspIssuer returns the one issuer that a request is about.
+// ocspIssuer returns the issuer that answers a request: that of the first id whose issuer is here.
 func (a *Authority) ocspIssuer(ctx context.Context, request *ocspRequest) (*ocspIssuer, OCSPConfig, error) {
 	all, err := a.ocspIssuers(ctx, false)
 	if err != nil {
 		return nil, OCSPConfig{}, err
 	}
-	first := all.find(&request.ids[0])
+	first := all.first(request.ids)
 	if first == nil && !all.config.Disabled { // it may be a new one
 		if all, err = a.ocspIssuers(ctx, true); err != nil {
 			return nil, OCSPConfig{}, err
 		}
-		first = all.find(&request.ids[0])
+		first = all.first(request.ids)
 	}
-	if all.config.Disabled {
+	switch {
+	case all.config.Disabled:
 		return nil, all.config, fmt.Errorf("pki: OCSP: it is disabled: %w", errOCSPUnauthorized)
-	}
-	for i := range request.ids {
-		if o := all.find(&request.ids[i]); first == nil || o == nil {
-			return nil, all.config, fmt.Errorf("pki: OCSP: request %d: it is about no issuer of this authority that may answer: %w", i, errOCSPUnauthorized)
-		} else if o.signer != first.signer {
-			return nil, all.config, fmt.Errorf("pki: OCSP: request %d: it is about another issuer than the first, and nobody can sign for both: %w", i, errOCSPUnauthorized)
-		}
+	case first == nil:
+		return nil, all.config, fmt.Errorf("pki: OCSP: request: it is about no issuer of this authority that may answer: %w", errOCSPUnauthorized)
 	}
 	return first, all.config, nil
+}
+
+// first returns the issuer of the first id that is about one, and marks the ids that are not about that.
+func (all *ocspIssuers) first(ids []certID) *ocspIssuer {
+	var first *ocspIssuer
+	for i := range ids {
+		o := all.find(&ids[i])
+		if first == nil {
+			first = o
+		}
+		ids[i].foreign = o == nil || o.signer != first.signer
+	}
+	return first
 }
 
 func (all *ocspIssuers) find(id *certID) *ocspIssuer {

@@ -33,6 +33,8 @@ type certID struct {
 	name   string      // hash of the issuer's name
 	key    string      // hash of the issuer's key
 	serial *big.Int
+
+	foreign bool // it is about another issuer than the one that answers
 }
 
 // ocspRequest is what is used of a request. Its requestorName and signature are not: everybody is answered.
