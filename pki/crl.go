@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
 	"slices"
@@ -22,7 +23,7 @@ type CRLTemplate struct {
 
 	// Revoked are the revoked certificates, each once, in any order. Of an entry SerialNumber, RevocationTime (not after
 	// ThisUpdate) and ReasonCode are used; the reason is one of RFC 5280, Section 5.3.1, except removeFromCRL (8), and
-	// is left out if it is 0.
+	// is left out if it is 0. ExtraExtensions takes an invalidityDate (Section 5.3.2) and nothing else.
 	Revoked []x509.RevocationListEntry
 
 	// SignatureAlgorithm is that of the CA's key; 0 is the best that it has: see Options.PSS; ECDSA signs with the hash
@@ -39,6 +40,9 @@ type CRLTemplate struct {
 
 	// FreshestCRL is where the delta CRLs to this complete one are (RFC 5280, Section 5.2.6).
 	FreshestCRL []string
+
+	// Extensions are further ones of the list, none of them critical, and none of those that the fields above make.
+	Extensions []pkix.Extension
 }
 
 // CRL returns a certificate revocation list of the CA, version 2, in DER: a complete one, or a delta. [EncodeCRL] makes PEM of
@@ -99,7 +103,10 @@ func (t *CRLTemplate) list(now time.Time, issuer *x509.Certificate) (*crlList, e
 	if err := urls.check(); err != nil {
 		return nil, err
 	}
-	l := &crlList{number: t.Number, base: t.BaseNumber, this: this, next: next, point: t.DistributionPoint, freshest: t.FreshestCRL,
+	if err := t.checkExtensions(); err != nil {
+		return nil, err
+	}
+	l := &crlList{extra: t.Extensions, number: t.Number, base: t.BaseNumber, this: this, next: next, point: t.DistributionPoint, freshest: t.FreshestCRL,
 		alg: t.SignatureAlgorithm, count: len(t.Revoked)}
 	return l, l.fill(t.Revoked)
 }
@@ -127,7 +134,11 @@ func (l *crlList) fill(entries []x509.RevocationListEntry) error {
 			return invalid("CRL: entry %d: serial number %x is that of entry %d", i, entry.SerialNumber, first)
 		}
 		seen[serial] = i
-		der, err := crlEntry(entry.SerialNumber, entry.RevocationTime, entry.ReasonCode)
+		dated, err := invalidityDate(&entry)
+		if err != nil {
+			return invalid("CRL: entry %d: %w", i, err)
+		}
+		der, err := datedEntry(entry.SerialNumber, entry.RevocationTime, entry.ReasonCode, dated)
 		if err != nil {
 			return err
 		}

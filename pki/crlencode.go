@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
 	"math/big"
@@ -33,15 +34,26 @@ const reasonRemoveFromCRL = 8
 
 // crlEntry returns a RevokedCertificate in DER. The reason is left out if it is 0 (RFC 5280, Section 5.3.1).
 func crlEntry(serial *big.Int, at time.Time, reason int) ([]byte, error) {
+	return datedEntry(serial, at, reason, nil)
+}
+
+// datedEntry is crlEntry with an invalidityDate, if that isn't nil. The reason is the last extension, where it is looked for.
+func datedEntry(serial *big.Int, at time.Time, reason int, invalidity []byte) ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1BigInt(serial)
 		addTime(b, at)
-		if reason != ReasonUnspecified {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				addExtension(b, oidReasonCode, false, func(b *cryptobyte.Builder) { b.AddASN1Enum(int64(reason)) })
-			})
+		if reason == ReasonUnspecified && invalidity == nil {
+			return
 		}
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			if invalidity != nil {
+				addExtension(b, oidInvalidityDate, false, func(b *cryptobyte.Builder) { b.AddBytes(invalidity) })
+			}
+			if reason != ReasonUnspecified {
+				addExtension(b, oidReasonCode, false, func(b *cryptobyte.Builder) { b.AddASN1Enum(int64(reason)) })
+			}
+		})
 	})
 	der, err := b.Bytes()
 	if err != nil {
@@ -105,6 +117,7 @@ type crlList struct {
 	count        int      // of entries
 	point        []string // URLs of the issuing distribution point, none for everything that the issuer has signed
 	freshest     []string // URLs of the delta list
+	extra        []pkix.Extension
 	alg          x509.SignatureAlgorithm
 	text         string // of this, once it is needed: see mayBeLater
 }
@@ -182,6 +195,9 @@ func (l *crlList) frame(algorithm []byte, issuer *x509.Certificate) (head, tail 
 			}
 			if len(l.freshest) > 0 && l.base == nil { // which a delta list doesn't have (RFC 5280, Section 5.2.6)
 				addExtension(b, oidFreshestCRL, false, func(b *cryptobyte.Builder) { addPoints(b, l.freshest) })
+			}
+			for _, e := range l.extra {
+				addExtension(b, e.Id, false, func(b *cryptobyte.Builder) { b.AddBytes(e.Value) })
 			}
 		})
 	})

@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -48,5 +50,38 @@ func (f *Fields) Text(name string, out *string) {
 	}
 	if value[0] != '"' || json.Unmarshal(value, out) != nil {
 		f.refuse(name, "a string or a number")
+	}
+}
+
+// Objects calls take with each object of a list, in order; a string that has such a list in JSON counts as well, as the command line
+// sends it. What is wrong in one of them is wrong in f, with its place, and ends the calls.
+func (f *Fields) Objects(name string, take func(one *Fields)) {
+	value, ok := f.take(name)
+	if !ok || f.err != nil {
+		return
+	}
+	var text string
+	if value[0] == '"' && json.Unmarshal(value, &text) == nil {
+		if text = strings.TrimSpace(text); text == "" {
+			return
+		}
+		value = json.RawMessage(text)
+	}
+	var list []json.RawMessage
+	if value[0] != '[' || json.Unmarshal(value, &list) != nil {
+		f.refuse(name, "a list of objects")
+		return
+	}
+	for i, data := range list {
+		place := fmt.Sprintf("%s[%d]", name, i)
+		one, err := parseFields(data)
+		if err != nil {
+			f.refuse(place, "an object, whose members are given once")
+			return
+		}
+		take(one)
+		if f.Join(place, one); f.err != nil {
+			return
+		}
 	}
 }

@@ -48,3 +48,35 @@ func TestRawFields(t *testing.T) {
 	f.Refuse("x", "z")
 	assert.ErrorContains(t, f.Done(), "field x: it takes z")
 }
+
+// TestObjects: lists of objects, as they are or in a string; what is wrong in one of them names its place and shows no value.
+func TestObjects(t *testing.T) {
+	for _, text := range []string{`{"x":[{"a":"1"},{"a":"2"}]}`, `{"x":" [{\"a\":\"1\"},{\"a\":\"2\"}]"}`} {
+		f, err := parseFields([]byte(text))
+		require.NoError(t, err)
+		got := ""
+		f.Objects("x", func(one *Fields) { one.String("a", &got) })
+		require.NoError(t, f.Done())
+		assert.Equal(t, "2", got)
+	}
+	for text, want := range map[string]string{
+		`{"x":{}}`: "field x: it takes a list of objects", `{"x":"secret"}`: "field x: it takes a list of objects", `{"x":7}`: "field x: it takes a list",
+		`{"x":[{},7]}`: "field x[1]: it takes an object", `{"x":[{"a":"1","a":"2"}]}`: "field x[0]: it takes an object, whose members are given once",
+		`{"x":[{"a":7}]}`: "x[0], field a: it takes a string", `{"x":[{"b":"secret"}]}`: `is unknown; there are: a`, `{"x":[null]}`: "field x[0]",
+	} {
+		f, err := parseFields([]byte(text))
+		require.NoError(t, err)
+		f.Objects("x", func(one *Fields) {
+			var a string
+			one.String("a", &a)
+		})
+		assert.ErrorContains(t, f.Done(), want, text)
+		assert.NotContains(t, f.Done().Error(), "secret")
+	}
+	for _, nothing := range []string{`{}`, `{"x":null}`, `{"x":""}`, `{"x":[]}`} {
+		f, err := parseFields([]byte(nothing))
+		require.NoError(t, err)
+		f.Objects("x", func(*Fields) { t.Error("there is none") })
+		require.NoError(t, f.Done())
+	}
+}

@@ -90,7 +90,7 @@ func TestSpan(t *testing.T) {
 // TestRoutes: no two routes have the same path, and each finds itself.
 func TestRoutes(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, group := range [][]route{rootRoutes, issuerRoutes, keyRoutes, roleRoutes, leafRoutes, certRoutes, crlRoutes, responderRoutes, configRoutes, tidyRoutes} {
+	for _, group := range [][]route{rootRoutes, issuerRoutes, keyRoutes, roleRoutes, leafRoutes, certRoutes, crlRoutes, crlSignRoutes, responderRoutes, configRoutes, tidyRoutes} {
 		for i := range group {
 			r := &group[i]
 			assert.False(t, seen[r.path], r.path)

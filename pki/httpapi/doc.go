@@ -24,6 +24,7 @@
 //	GET                      issuer/:ref/{json,der,pem} *, issuer/:ref/[unified-]crl[/delta][/der,/pem] *, issuer/:ref/crl/shard/:n[/delta] *
 //	POST                     issuer/:ref/revoke, issuer/:ref/reissue
 //	GET, POST, DELETE        issuer/:ref/ocsp-responder
+//	POST                     issuer/:ref/resign-crls, issuer/:ref/sign-revocation-list  with sudo
 //	LIST, POST               keys; keys/generate/:type
 //	GET, POST, DELETE        key/:ref
 //	GET, POST                config/{issuers,keys,urls,crl,cluster,auto-tidy}
@@ -43,7 +44,9 @@
 // It is stricter, and says so: a field that is unknown, or that asks for what there isn't, is refused and not passed over. No
 // private key of a CA is taken or given out: the type exported, keys/import and bundles with private keys are refused, and so is the
 // type internal unless both program ([Options].SoftwareKey) and mount ([OptionSoftwareKeys]) allow keys in software. sign-verbatim
-// takes [OptionVerbatim]. A CA certificate has no subject alternative names, and none outlives its issuer. TTLs above max_ttl are
+// takes [OptionVerbatim]. resign-crls and sign-revocation-list take sudo, since their lists can leave out what is revoked; a crl_number
+// must be above all that the issuer's lists have had and is the next one if it isn't given, and extensions that change what a list
+// is about are refused. A CA certificate has no subject alternative names, and none outlives its issuer. TTLs above max_ttl are
 // refused, not cut. What would break a rule of RFC 5280 is refused before anything is signed.
 //
 // It knows more: issuer/:ref/ocsp-responder has another managed key, named like a CA's, answer OCSP requests in place of the issuer's
@@ -53,7 +56,7 @@
 // ocsp_presign, as pki.CRLConfig and pki.OCSPConfig have them. Ids of keys are the SHA-256 hashes of their SubjectPublicKeyInfos.
 // Processes share a store, so that every CRL is a unified one.
 //
-// What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases, manual chains, resign-crls and sign-revocation-list. What an
+// What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases, manual chains. What an
 // authority has in the store stays there when its mount is removed.
 //
 // # Errors

@@ -48,8 +48,9 @@ func TestMain(m *testing.M) {
 
 // The tokens of every rig.
 const (
-	rootToken  = "mk.root-token-of-the-tests"
-	issueToken = "mk.issuer-token-of-the-tests" // update of pki/issue/*, and of pki/root without sudo
+	rootToken   = "mk.root-token-of-the-tests"
+	issueToken  = "mk.issuer-token-of-the-tests" // update of pki/issue/*, and of pki/root without sudo
+	signerToken = "mk.signer-token-of-the-tests" // update of everything in pki, without sudo
 )
 
 // syncBuffer is what was logged.
@@ -105,12 +106,13 @@ func newRigOn(t testing.TB, wrap func(store.Store) store.Store, change func(*pki
 	require.NoError(t, err)
 	tokens, err := httpapi.NewTokens(
 		httpapi.Token{SHA256: httpapi.HashToken(rootToken), Accessor: "root", Name: "root", Policies: []string{httpapi.RootPolicy}},
-		httpapi.Token{SHA256: httpapi.HashToken(issueToken), Accessor: "alice-id", Name: "alice", Policies: []string{"issue"}})
+		httpapi.Token{SHA256: httpapi.HashToken(issueToken), Accessor: "alice-id", Name: "alice", Policies: []string{"issue"}},
+		httpapi.Token{SHA256: httpapi.HashToken(signerToken), Accessor: "bob-id", Name: "bob", Policies: []string{"sign"}})
 	require.NoError(t, err)
 	policies, err := httpapi.NewPolicies(httpapi.Policy{Name: "issue", Rules: []httpapi.Rule{
 		{Path: "pki/issue/*", Capabilities: []string{"update"}}, {Path: "pki/root", Capabilities: []string{"delete"}},
 		{Path: "pki/roles/*", Capabilities: []string{"update"}},
-	}})
+	}}, httpapi.Policy{Name: "sign", Rules: []httpapi.Rule{{Path: "pki/*", Capabilities: []string{"create", "read", "update", "delete", "list", "patch"}}}})
 	require.NoError(t, err)
 	api, err := httpapi.New(g.keys, &httpapi.Options{Authenticator: tokens, Authorizer: policies, Engines: map[string]httpapi.Engine{"pki": engine}, Logger: logger})
 	require.NoError(t, err)

@@ -59,7 +59,7 @@ type tree struct {
 // routes are all paths of a mount.
 var routes = sync.OnceValue(func() *tree {
 	top := new(tree)
-	for _, group := range [][]route{rootRoutes, issuerRoutes, keyRoutes, roleRoutes, leafRoutes, certRoutes, crlRoutes, responderRoutes, configRoutes, tidyRoutes} {
+	for _, group := range [][]route{rootRoutes, issuerRoutes, keyRoutes, roleRoutes, leafRoutes, certRoutes, crlRoutes, crlSignRoutes, responderRoutes, configRoutes, tidyRoutes} {
 		for i := range group {
 			top.add(&group[i])
 		}
