@@ -28,6 +28,10 @@ type CA struct {
 	chain   []*x509.Certificate // cert first
 	pathLen int                 // CA certificates that may follow below, or -1 for any number
 	how     *terms              // nil outside of an Authority
+
+	// manual is the same CA by the chain that an operator has set, nil if there is none. What it issues must be right by both, so that
+	// no choice of a chain takes a limit away.
+	manual *CA
 }
 
 // LoadCA returns the CA whose certificate is chain[0] and whose key is the managed key of that name or UUID, in whatever
@@ -151,7 +155,25 @@ func (ca *CA) Certificate() *x509.Certificate { return ca.cert }
 
 // Chain returns the CA's certificate and those above it, each the issuer of the one before. The certificates must not be
 // modified; the slice is the caller's.
-func (ca *CA) Chain() []*x509.Certificate { return slices.Clone(ca.chain) }
+func (ca *CA) Chain() []*x509.Certificate {
+	if ca.manual != nil {
+		return ca.manual.Chain()
+	}
+	return slices.Clone(ca.chain)
+}
+
+// shown gives the CA the chain that an operator has set.
+func (ca *CA) shown(chain []*x509.Certificate) error {
+	manual, err := ca.engine.newCA(ca.keyName, chain)
+	if err != nil {
+		return err
+	}
+	ca.manual = manual
+	if n := manual.pathLen; n >= 0 && (ca.pathLen < 0 || n < ca.pathLen) {
+		ca.pathLen = n
+	}
+	return nil
+}
 
 // key looks up the CA's key and makes sure that it still is the certificate's.
 func (ca *CA) key(ctx context.Context) (*managedkey.Key, error) {
@@ -200,6 +222,9 @@ func (ca *CA) admit(draft, standIn *x509.Certificate, now time.Time) error {
 	})
 	if err != nil {
 		return invalid("certificate: no verifier would accept it: %w", err)
+	}
+	if ca.manual != nil {
+		return ca.manual.admit(draft, standIn, now)
 	}
 	return nil
 }

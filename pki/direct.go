@@ -30,7 +30,7 @@ func (e *Engine) direct(issuer *CA, how *terms) bool {
 			return false
 		}
 	}
-	return true
+	return issuer.manual == nil || e.direct(issuer.manual, how)
 }
 
 // constrained reports whether a CA certificate has name constraints (RFC 5280, Section 4.2.1.10).
@@ -59,6 +59,9 @@ func (ca *CA) admitDirect(draft *x509.Certificate, now time.Time) error {
 		if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
 			return errNotDirect
 		}
+	}
+	if ca.manual != nil {
+		return ca.manual.admitDirect(draft, now)
 	}
 	return nil
 }

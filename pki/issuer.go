@@ -44,6 +44,13 @@ type Issuer struct {
 
 	Chain []*x509.Certificate // the issuer's own certificate first, each other the issuer of the one before
 
+	// ManualChain are the ids of the issuers whose certificates Chain has, its own first, if an operator has chosen among several ways to
+	// a root; otherwise Chain is what was found when the issuer was made. What it issues must be right by both. Where an issuer
+	// is removed, its certificate stays in the chain.
+	ManualChain []string
+
+	found []*x509.Certificate // Chain as it was without ManualChain; nil if there is none
+
 	Usage        IssuerUsage
 	LeafNotAfter string // one of the constants above; "" is NotAfterErr
 
@@ -76,24 +83,36 @@ type issuerRecord struct {
 	URLs         URLs        `json:"urls"`
 	CRLAlgorithm int         `json:"crl_algorithm,omitempty"`
 	Created      time.Time   `json:"created"`
+	ManualChain  []string    `json:"manual_chain,omitempty"`
+	Found        [][]byte    `json:"found_chain,omitempty"` // without ManualChain, which the chain is then made of
 }
 
 func (i *Issuer) record() issuerRecord {
-	r := issuerRecord{i.Name, i.Key, i.KeyVersion, nil, i.Usage, i.LeafNotAfter, i.URLs, int(i.CRLAlgorithm), i.Created}
+	r := issuerRecord{Name: i.Name, Key: i.Key, KeyVersion: i.KeyVersion, Usage: i.Usage, LeafNotAfter: i.LeafNotAfter, URLs: i.URLs,
+		CRLAlgorithm: int(i.CRLAlgorithm), Created: i.Created, ManualChain: i.ManualChain}
 	for _, cert := range i.Chain {
 		r.Chain = append(r.Chain, cert.Raw)
+	}
+	for _, cert := range i.found {
+		r.Found = append(r.Found, cert.Raw)
 	}
 	return r
 }
 
 func (r *issuerRecord) issuer(id string, version uint64) (*Issuer, error) {
-	i := &Issuer{id, r.Name, r.Key, r.KeyVersion, nil, r.Usage, r.LeafNotAfter, r.URLs, x509.SignatureAlgorithm(r.CRLAlgorithm), r.Created, version}
-	for _, der := range r.Chain {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, fmt.Errorf("pki: issuer %s: %w: %w", id, store.ErrCorrupt, err)
+	i := &Issuer{ID: id, Name: r.Name, Key: r.Key, KeyVersion: r.KeyVersion, Usage: r.Usage, LeafNotAfter: r.LeafNotAfter, URLs: r.URLs,
+		CRLAlgorithm: x509.SignatureAlgorithm(r.CRLAlgorithm), Created: r.Created, Version: version, ManualChain: r.ManualChain}
+	for _, chain := range []struct {
+		from [][]byte
+		to   *[]*x509.Certificate
+	}{{r.Chain, &i.Chain}, {r.Found, &i.found}} {
+		for _, der := range chain.from {
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				return nil, fmt.Errorf("pki: issuer %s: %w: %w", id, store.ErrCorrupt, err)
+			}
+			*chain.to = append(*chain.to, cert)
 		}
-		i.Chain = append(i.Chain, cert)
 	}
 	if len(i.Chain) == 0 {
 		return nil, fmt.Errorf("pki: issuer %s: %w: it has no certificate", id, store.ErrCorrupt)
@@ -148,7 +167,7 @@ func (a *Authority) Issuer(ctx context.Context, ref string) (*Issuer, error) {
 // clone returns a copy that the caller may modify, except for the certificates.
 func (i *Issuer) clone() *Issuer {
 	out := *i
-	out.Chain, out.URLs = slices.Clone(i.Chain), i.URLs.clone()
+	out.Chain, out.ManualChain, out.found, out.URLs = slices.Clone(i.Chain), slices.Clone(i.ManualChain), slices.Clone(i.found), i.URLs.clone()
 	return &out
 }
 

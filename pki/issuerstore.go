@@ -29,8 +29,8 @@ func decodeRecord(record store.Record, out any) error {
 	return nil
 }
 
-// UpdateIssuer changes an issuer's Name, Usage, LeafNotAfter, URLs and CRLAlgorithm, if its Version is still that of the
-// store; the error wraps [store.ErrConflict] otherwise.
+// UpdateIssuer changes an issuer's Name, Usage, LeafNotAfter, URLs, CRLAlgorithm and ManualChain, which takes names as well as ids, if
+// its Version is still that of the store; the error wraps [store.ErrConflict] otherwise.
 func (a *Authority) UpdateIssuer(ctx context.Context, in Issuer) (*Issuer, error) {
 	now, err := a.Issuer(ctx, in.ID)
 	if err != nil {
@@ -40,6 +40,11 @@ func (a *Authority) UpdateIssuer(ctx context.Context, in Issuer) (*Issuer, error
 	next.Name, next.Usage, next.LeafNotAfter, next.URLs, next.CRLAlgorithm = in.Name, in.Usage, in.LeafNotAfter, in.URLs, in.CRLAlgorithm
 	if err := next.check(); err != nil {
 		return nil, err
+	}
+	if !slices.Equal(in.ManualChain, now.ManualChain) {
+		if err := a.chain(ctx, &next, in.ManualChain); err != nil {
+			return nil, err
+		}
 	}
 	ops := []store.Op{a.put("issuers/"+in.ID, store.Expect(in.Version), next.record())}
 	if next.Name != now.Name {
@@ -55,6 +60,41 @@ func (a *Authority) UpdateIssuer(ctx context.Context, in Issuer) (*Issuer, error
 	}
 	a.forgetOCSP()
 	return &next, nil
+}
+
+// chain gives an issuer the chain of those that refs refer to, or the one that was found if there are none.
+func (a *Authority) chain(ctx context.Context, i *Issuer, refs []string) error {
+	if i.found == nil {
+		i.found = i.Chain
+	}
+	i.Chain, i.ManualChain = i.found, nil
+	if len(refs) == 0 {
+		i.found = nil
+		return nil
+	}
+	if len(refs) > maxChain {
+		return invalid("manual chain: got %d issuers; it takes at most %d", len(refs), maxChain)
+	}
+	var chain []*x509.Certificate
+	for n, ref := range refs {
+		other, err := a.Issuer(ctx, ref)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return invalid("manual chain: issuer %.140q is not there", ref)
+		case err != nil:
+			return err
+		case n == 0 && other.ID != i.ID:
+			return invalid("manual chain: the first is issuer %s; it takes the issuer itself, %s", other.ID, i.ID)
+		case slices.Contains(i.ManualChain, other.ID):
+			return invalid("manual chain: issuer %s comes twice", other.ID)
+		}
+		i.ManualChain, chain = append(i.ManualChain, other.ID), append(chain, other.Certificate())
+	}
+	if _, err := a.engine.newCA(i.Key, chain); err != nil {
+		return err
+	}
+	i.Chain = chain
+	return nil
 }
 
 // SetDefaultIssuer makes an issuer the default one.

@@ -86,8 +86,23 @@ func (a *Authority) heldIssuer(id string, record store.Record) (*heldIssuer, err
 		if err != nil {
 			return nil, err
 		}
-		return &heldIssuer{issuer, sync.OnceValues(func() (*CA, error) { return a.engine.newCA(issuer.Key, issuer.Chain) })}, nil
+		return &heldIssuer{issuer, sync.OnceValues(func() (*CA, error) { return a.engine.caOf(issuer) })}, nil
 	})
+}
+
+// caOf returns the CA of an issuer. By a manual chain and by what was found, what it issues must be right.
+func (e *Engine) caOf(i *Issuer) (*CA, error) {
+	if i.found == nil {
+		return e.newCA(i.Key, i.Chain)
+	}
+	ca, err := e.newCA(i.Key, i.found)
+	if err == nil {
+		err = ca.shown(i.Chain)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ca, nil
 }
 
 // ca returns an issuer as the store has it now, ready to be used if it has the usage. Its key is not looked at yet: every

@@ -47,7 +47,7 @@
 // takes [OptionVerbatim]. resign-crls and sign-revocation-list take sudo, since their lists can leave out what is revoked; a crl_number
 // must be above all that the issuer's lists have had and is the next one if it isn't given, and extensions that change what a list
 // is about are refused. A CA certificate has no subject alternative names, and none outlives its issuer. TTLs above max_ttl are
-// refused, not cut. What would break a rule of RFC 5280 is refused before anything is signed.
+// refused, not cut. A manual_chain must be one: each certificate signed by the next. What would break a rule of RFC 5280 is refused before anything is signed.
 //
 // It knows more: issuer/:ref/ocsp-responder has another managed key, named like a CA's, answer OCSP requests in place of the issuer's
 // (pki.Authority.SetOCSPResponder; ttl, subject, signature_bits and use_pss are of its certificate, which is renewed by itself); revoke
@@ -56,8 +56,7 @@
 // ocsp_presign, as pki.CRLConfig and pki.OCSPConfig have them. Ids of keys are the SHA-256 hashes of their SubjectPublicKeyInfos.
 // Processes share a store, so that every CRL is a unified one.
 //
-// What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases, manual chains. What an
-// authority has in the store stays there when its mount is removed.
+// What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases. What an authority has in the store stays there when its mount is removed.
 //
 // # Errors
 //

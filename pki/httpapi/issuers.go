@@ -96,7 +96,7 @@ func chainOf(issuer *pki.Issuer) []string {
 func (c *call) issuerData(issuer *pki.Issuer) (object, error) {
 	data := object{
 		"issuer_id": issuer.ID, "issuer_name": issuer.Name, "key_id": keyIDOf(issuer.Certificate()), "managed_key_id": issuer.Key,
-		"certificate": text(pki.EncodePEM(issuer.Certificate())), "ca_chain": chainOf(issuer), "manual_chain": nil,
+		"certificate": text(pki.EncodePEM(issuer.Certificate())), "ca_chain": chainOf(issuer), "manual_chain": issuer.ManualChain,
 		"leaf_not_after_behavior": issuer.LeafNotAfter, "usage": issuer.Usage.String(), "revocation_signature_algorithm": "",
 		"issuing_certificates": list(issuer.URLs.Issuer), "crl_distribution_points": list(issuer.URLs.CRL), "ocsp_servers": list(issuer.URLs.OCSP),
 		"delta_crl_distribution_points": list(issuer.URLs.DeltaCRL),
@@ -191,13 +191,14 @@ func takeIssuer(f *api.Fields, i *pki.Issuer) {
 		i.CRLAlgorithm = alg
 	}
 	takeURLs(f, &i.URLs, "enable_aia_url_templating")
-	f.Unset("manual_chain", "disable_critical_extension_checks", "disable_path_length_checks", "disable_name_checks", "disable_name_constraint_checks")
+	f.Strings("manual_chain", &i.ManualChain)
+	f.Unset("disable_critical_extension_checks", "disable_path_length_checks", "disable_name_checks", "disable_name_constraint_checks")
 }
 
 // writeIssuer sets all of an issuer: what isn't given has its default.
 func writeIssuer(c *call) (any, error) {
 	return c.changeIssuer(func(i *pki.Issuer) {
-		i.Name, i.LeafNotAfter, i.Usage, i.CRLAlgorithm, i.URLs = "", pki.NotAfterErr, pki.AllIssuerUsages, 0, pki.URLs{}
+		i.Name, i.LeafNotAfter, i.Usage, i.CRLAlgorithm, i.URLs, i.ManualChain = "", pki.NotAfterErr, pki.AllIssuerUsages, 0, pki.URLs{}, nil
 		if i.Certificate().KeyUsage&x509.KeyUsageCRLSign == 0 {
 			i.Usage &^= pki.SignCRLs
 		}
