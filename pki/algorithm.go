@@ -3,6 +3,7 @@ package pki
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -74,6 +75,19 @@ func (e *Engine) preferred(pub crypto.PublicKey) []x509.SignatureAlgorithm {
 		return p256Algorithms
 	}
 	return nil
+}
+
+// fits reports whether alg is an algorithm of keys of pub's kind. What the key itself can do only its key manager knows.
+func fits(alg x509.SignatureAlgorithm, pub crypto.PublicKey) bool {
+	switch pub.(type) {
+	case *rsa.PublicKey:
+		return slices.Contains(pkcs1Algorithms, alg) || slices.Contains(pssAlgorithms, alg)
+	case *ecdsa.PublicKey:
+		return slices.Contains(p256Algorithms, alg)
+	case ed25519.PublicKey:
+		return alg == x509.PureEd25519
+	}
+	return slices.Contains(mldsaAlgorithms, alg)
 }
 
 // signerOpts returns how crypto.Signer expresses alg. The salt of RSASSA-PSS is as long as the hash (RFC 4055, Section

@@ -118,11 +118,29 @@ func (a *Authority) SetCluster(ctx context.Context, cluster ClusterConfig) error
 
 // SetCRLConfig says which CRLs there are, and how long they are valid. What is there stays as it is.
 func (a *Authority) SetCRLConfig(ctx context.Context, crl CRLConfig) error {
-	if err := crl.check(); err != nil {
-		return err
+	return a.SetRevocationConfig(ctx, &crl, nil)
+}
+
+// SetRevocationConfig is SetCRLConfig and SetOCSPConfig in one: both are set, or neither. What is nil stays.
+func (a *Authority) SetRevocationConfig(ctx context.Context, crl *CRLConfig, ocsp *OCSPConfig) error {
+	if crl != nil {
+		if err := crl.check(); err != nil {
+			return err
+		}
+	}
+	if ocsp != nil {
+		if err := ocsp.check(); err != nil {
+			return err
+		}
+		defer a.forgetOCSP()
 	}
 	return update(ctx, a, "config/main", func(c *configRecord, _ uint64) error {
-		c.CRL, c.Shards = crl, max(c.Shards, crl.Shards)
+		if crl != nil {
+			c.CRL, c.Shards = *crl, max(c.Shards, crl.Shards)
+		}
+		if ocsp != nil {
+			c.OCSP = *ocsp
+		}
 		return nil
 	})
 }

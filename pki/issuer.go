@@ -60,6 +60,7 @@ type Issuer struct {
 
 	CRLAlgorithm x509.SignatureAlgorithm // 0 is the best that the key has
 	Created      time.Time
+	Modified     time.Time // when UpdateIssuer changed it last; zero if it never did
 	Version      uint64 // of the record in the store, for UpdateIssuer
 }
 
@@ -83,13 +84,14 @@ type issuerRecord struct {
 	URLs         URLs        `json:"urls"`
 	CRLAlgorithm int         `json:"crl_algorithm,omitempty"`
 	Created      time.Time   `json:"created"`
+	Modified     time.Time   `json:"modified,omitzero"`
 	ManualChain  []string    `json:"manual_chain,omitempty"`
 	Found        [][]byte    `json:"found_chain,omitempty"` // without ManualChain, which the chain is then made of
 }
 
 func (i *Issuer) record() issuerRecord {
 	r := issuerRecord{Name: i.Name, Key: i.Key, KeyVersion: i.KeyVersion, Usage: i.Usage, LeafNotAfter: i.LeafNotAfter, URLs: i.URLs,
-		CRLAlgorithm: int(i.CRLAlgorithm), Created: i.Created, ManualChain: i.ManualChain}
+		CRLAlgorithm: int(i.CRLAlgorithm), Created: i.Created, Modified: i.Modified, ManualChain: i.ManualChain}
 	for _, cert := range i.Chain {
 		r.Chain = append(r.Chain, cert.Raw)
 	}
@@ -101,7 +103,7 @@ func (i *Issuer) record() issuerRecord {
 
 func (r *issuerRecord) issuer(id string, version uint64) (*Issuer, error) {
 	i := &Issuer{ID: id, Name: r.Name, Key: r.Key, KeyVersion: r.KeyVersion, Usage: r.Usage, LeafNotAfter: r.LeafNotAfter, URLs: r.URLs,
-		CRLAlgorithm: x509.SignatureAlgorithm(r.CRLAlgorithm), Created: r.Created, Version: version, ManualChain: r.ManualChain}
+		CRLAlgorithm: x509.SignatureAlgorithm(r.CRLAlgorithm), Created: r.Created, Modified: r.Modified, Version: version, ManualChain: r.ManualChain}
 	for _, chain := range []struct {
 		from [][]byte
 		to   *[]*x509.Certificate

@@ -20,6 +20,15 @@ import (
 type issuersRecord struct {
 	Default       string `json:"default"`
 	FollowsLatest bool   `json:"follows_latest,omitempty"`
+
+	Changed time.Time `json:"changed"` // when Default became what it is
+}
+
+// setDefault makes an issuer the default one, none if id is empty.
+func (c *issuersRecord) setDefault(id string, now time.Time) {
+	if c.Default != id {
+		c.Default, c.Changed = id, now.UTC().Truncate(time.Microsecond)
+	}
 }
 
 func decodeRecord(record store.Record, out any) error {
@@ -41,11 +50,15 @@ func (a *Authority) UpdateIssuer(ctx context.Context, in Issuer) (*Issuer, error
 	if err := next.check(); err != nil {
 		return nil, err
 	}
+	if next.CRLAlgorithm != 0 && next.CRLAlgorithm != now.CRLAlgorithm && !fits(next.CRLAlgorithm, next.Certificate().PublicKey) {
+		return nil, invalid("issuer %s: revocation signature algorithm %s; its key is %s", in.ID, next.CRLAlgorithm, backend.Describe(next.Certificate().PublicKey))
+	}
 	if !slices.Equal(in.ManualChain, now.ManualChain) {
 		if err := a.chain(ctx, &next, in.ManualChain); err != nil {
 			return nil, err
 		}
 	}
+	next.Modified = a.engine.now().UTC().Truncate(time.Microsecond)
 	ops := []store.Op{a.put("issuers/"+in.ID, store.Expect(in.Version), next.record())}
 	if next.Name != now.Name {
 		if now.Name != "" {
@@ -60,6 +73,14 @@ func (a *Authority) UpdateIssuer(ctx context.Context, in Issuer) (*Issuer, error
 	}
 	a.forgetOCSP()
 	return &next, nil
+}
+
+// DefaultIssuerChanged returns when the default issuer became that: what is answered about "the default one" is not older. It is zero
+// if there never was one.
+func (a *Authority) DefaultIssuerChanged(ctx context.Context) (time.Time, error) {
+	var c issuersRecord
+	_, err := a.readIf(ctx, "config/issuers", &c)
+	return c.Changed, err
 }
 
 // chain gives an issuer the chain of those that refs refer to, or the one that was found if there are none.
@@ -110,7 +131,7 @@ func (a *Authority) SetDefaultIssuer(ctx context.Context, ref string) error {
 		if err != nil {
 			return err
 		}
-		c.Default = issuer.ID
+		c.setDefault(issuer.ID, a.engine.now())
 		_, err = a.apply(ctx, a.put("config/issuers", store.Expect(version), c), check)
 		if !errors.Is(err, store.ErrConflict) || try == maxTries {
 			return err
@@ -139,7 +160,7 @@ func (a *Authority) DeleteIssuer(ctx context.Context, ref string) error {
 		return err
 	}
 	if c.Default == issuer.ID {
-		c.Default = ""
+		c.setDefault("", a.engine.now())
 		ops = append(ops, a.put("config/issuers", store.Expect(version), c))
 	}
 	issuers, err := a.Issuers(ctx)
@@ -186,7 +207,7 @@ func (a *Authority) addIssuer(ctx context.Context, issuer *Issuer) (*Issuer, err
 		if c.Default != "" && !c.FollowsLatest {
 			return errUnchanged
 		}
-		c.Default = issuer.ID
+		c.setDefault(issuer.ID, a.engine.now())
 		return nil
 	})
 }

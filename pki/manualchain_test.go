@@ -120,3 +120,47 @@ func TestManualChainLimits(t *testing.T) {
 		wantError(t, err, backend.ErrInvalidParams)
 	}
 }
+
+// TestChainsInCircles: roots that have certified each other lead nowhere but to a root, whatever the order in which they are known.
+func TestChainsInCircles(t *testing.T) {
+	f := newFirm(t, nil)
+	ctx := t.Context()
+	a, b := f.root(t, "p256", "a"), f.root(t, "p384", "b")
+	aByB, err := f.CrossSign(ctx, "b", a.Certificate(), CrossTemplate{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bByA, err := f.CrossSign(ctx, "a", b.Certificate(), CrossTemplate{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := f.CreateIntermediateCSR(ctx, KeyRef{Name: "p521"}, CSRTemplate{CA: true, Subject: rootTemplate().Subject})
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := f.SignIntermediate(ctx, "a", csr, CATemplate{Validity: 365 * day, MaxPathLen: new(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leafCA, rootA, rootB := issued.Certificate, a.Certificate(), b.Certificate()
+	for _, c := range []struct {
+		pool []*x509.Certificate
+		want []*x509.Certificate
+	}{
+		{[]*x509.Certificate{aByB, bByA}, []*x509.Certificate{leafCA, aByB, bByA}},
+		{[]*x509.Certificate{aByB, bByA, rootA}, []*x509.Certificate{leafCA, rootA}},
+		{[]*x509.Certificate{bByA, aByB, rootB}, []*x509.Certificate{leafCA, aByB, rootB}},
+		{[]*x509.Certificate{nil, leafCA, rootB}, []*x509.Certificate{leafCA}},
+	} {
+		if got := inOrder(leafCA, c.pool); !slices.Equal(ids(got), ids(c.want)) {
+			t.Errorf("got %v; want %v", ids(got), ids(c.want))
+		}
+	}
+	out, err := f.ImportBundle(ctx, "inter", []*x509.Certificate{bByA, aByB, leafCA, rootA})
+	if err != nil || len(out.Imported) != 3 {
+		t.Fatalf("got %+v, %v", out, err)
+	}
+	if inter, err := f.Issuer(ctx, "inter"); err != nil || !slices.Equal(ids(inter.Chain), ids([]*x509.Certificate{leafCA, rootA})) {
+		t.Errorf("got %+v, %v", inter, err)
+	}
+}

@@ -48,14 +48,14 @@ func (a *Authority) OCSPConfig(ctx context.Context) (OCSPConfig, error) {
 	return c.OCSP.orDefault(), err
 }
 
+func (c OCSPConfig) check() error {
+	if d := c.orDefault(); d.Validity < time.Minute || d.Validity > 366*24*time.Hour || d.MaxAge < 0 || d.MaxAge > d.Validity {
+		return invalid("OCSP config: validity %v, max-age %v; it takes a validity of a minute to 366 days, and no greater max-age", c.Validity, c.MaxAge)
+	}
+	return nil
+}
+
 // SetOCSPConfig sets how OCSP requests are answered. Other processes notice within a second.
 func (a *Authority) SetOCSPConfig(ctx context.Context, config OCSPConfig) error {
-	if d := config.orDefault(); d.Validity < time.Minute || d.Validity > 366*24*time.Hour || d.MaxAge < 0 || d.MaxAge > d.Validity {
-		return invalid("OCSP config: validity %v, max-age %v; it takes a validity of a minute to 366 days, and no greater max-age", config.Validity, config.MaxAge)
-	}
-	defer a.forgetOCSP()
-	return update(ctx, a, "config/main", func(c *configRecord, _ uint64) error {
-		c.OCSP = config
-		return nil
-	})
+	return a.SetRevocationConfig(ctx, nil, &config)
 }

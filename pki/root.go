@@ -273,18 +273,31 @@ func issuesNone(cert *x509.Certificate, chain []*x509.Certificate) bool {
 	return true
 }
 
-// inOrder returns the certificates of a chain from cert up.
+// inOrder returns the certificates of a chain from cert up. Of several that could be next, a root is, and no key comes twice: roots that
+// have certified each other would lead in circles.
 func inOrder(cert *x509.Certificate, chain []*x509.Certificate) []*x509.Certificate {
 	out := []*x509.Certificate{cert}
-next:
+	seen := map[string]bool{signer(cert): true}
 	for last := cert; !bytes.Equal(last.RawIssuer, last.RawSubject) && len(out) <= maxChain; {
-		for _, other := range chain {
-			if other != nil && bytes.Equal(other.RawSubject, last.RawIssuer) && last.CheckSignatureFrom(other) == nil {
-				out, last = append(out, other), other
-				continue next
-			}
+		next := parentAmong(last, chain, seen)
+		if next == nil {
+			break
 		}
-		break
+		out, last = append(out, next), next
+		seen[signer(next)] = true
 	}
 	return out
+}
+
+// parentAmong returns the issuer of a certificate, nil if it is not among chain or was seen.
+func parentAmong(cert *x509.Certificate, chain []*x509.Certificate, seen map[string]bool) *x509.Certificate {
+	for _, root := range []bool{true, false} {
+		for _, other := range chain {
+			if other != nil && bytes.Equal(other.RawSubject, cert.RawIssuer) && bytes.Equal(other.RawIssuer, other.RawSubject) == root &&
+				!seen[signer(other)] && cert.CheckSignatureFrom(other) == nil {
+				return other
+			}
+		}
+	}
+	return nil
 }

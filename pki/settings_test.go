@@ -52,3 +52,26 @@ func TestTidyIssuers(t *testing.T) {
 	_, err := f.TidyIssuers(ctx, time.Minute)
 	wantErr(t, "buffer", err, backend.ErrInvalidParams)
 }
+
+// TestSetRevocationConfig: both halves are set or neither, and what is nil stays.
+func TestSetRevocationConfig(t *testing.T) {
+	f := newFirm(t, nil)
+	ctx := t.Context()
+	must(t, f.SetRevocationConfig(ctx, &CRLConfig{Expiry: 36 * time.Hour}, &OCSPConfig{Validity: time.Hour}))
+	must(t, f.SetRevocationConfig(ctx, nil, nil))
+	for _, bad := range []struct {
+		crl  *CRLConfig
+		ocsp *OCSPConfig
+	}{{&CRLConfig{Expiry: 48 * time.Hour}, &OCSPConfig{Validity: 1}}, {&CRLConfig{Expiry: 1}, &OCSPConfig{Validity: 2 * time.Hour}}} {
+		wantError(t, f.SetRevocationConfig(ctx, bad.crl, bad.ocsp), backend.ErrInvalidParams)
+	}
+	crl, err := f.CRLConfig(ctx)
+	ocsp, err2 := f.OCSPConfig(ctx)
+	if err != nil || err2 != nil || crl.Expiry != 36*time.Hour || ocsp.Validity != time.Hour {
+		t.Errorf("got %+v, %+v, %v, %v", crl, ocsp, err, err2)
+	}
+	must(t, f.SetRevocationConfig(ctx, nil, &OCSPConfig{Validity: 2 * time.Hour}))
+	if crl, err = f.CRLConfig(ctx); err != nil || crl.Expiry != 36*time.Hour {
+		t.Errorf("it did not stay: %+v, %v", crl, err)
+	}
+}

@@ -100,6 +100,26 @@ type status struct {
 
 func (s status) WriteHeader(int) { s.ResponseWriter.WriteHeader(s.code) }
 
+// settling is how long after its time something is not said to be unmodified, since a list with the same second may still be signed, or
+// a default change in it: a client must not miss a revocation by that (RFC 9110, Section 8.8.2.2).
+const settling = 2 * time.Minute
+
+// modified returns when what the path leads to became what it is: the object itself, its issuer's settings, and which issuer is the
+// default one, where the path names none.
+func (c *call) modified(issuer *pki.Issuer, at time.Time) (time.Time, error) {
+	if issuer.Modified.After(at) {
+		at = issuer.Modified
+	}
+	if ref := c.param("ref"); ref != "" && ref != "default" {
+		return at, nil
+	}
+	changed, err := c.a.DefaultIssuerChanged(c.ctx())
+	if changed.After(at) {
+		at = changed
+	}
+	return at, err
+}
+
 func (c *call) writeRaw(data raw) {
 	h := c.w.Header()
 	if len(data.body) == 0 {
@@ -108,11 +128,16 @@ func (c *call) writeRaw(data raw) {
 	}
 	if !data.modified.IsZero() {
 		at := data.modified.UTC().Truncate(time.Second)
-		h.Set("Last-Modified", at.Format(http.TimeFormat))
-		if since, err := http.ParseTime(c.r.Header.Get("If-Modified-Since")); err == nil && !at.After(since) {
+		settled := c.opts.Now().Sub(at) >= settling
+		if since, err := http.ParseTime(c.r.Header.Get("If-Modified-Since")); err == nil && settled && !at.After(since) {
+			h.Set("Last-Modified", at.Format(http.TimeFormat))
 			c.w.WriteHeader(http.StatusNotModified)
 			return
 		}
+		if !settled {
+			at = at.Add(-time.Second) // whoever asks with that gets what is there then
+		}
+		h.Set("Last-Modified", at.Format(http.TimeFormat))
 	}
 	h.Set("Content-Type", data.kind)
 	h.Set("Content-Length", strconv.Itoa(len(data.body)))

@@ -145,7 +145,7 @@ func rawCA(c *call) (any, error) {
 	if issuer == nil {
 		return raw{}, err
 	}
-	return raw{typeCert, issuer.Certificate().Raw, issuer.Created}, nil
+	return c.rawIssuer(issuer, typeCert, issuer.Certificate().Raw)
 }
 
 func pemCA(c *call) (any, error) {
@@ -153,7 +153,7 @@ func pemCA(c *call) (any, error) {
 	if issuer == nil {
 		return raw{}, err
 	}
-	return raw{typeChain, pki.EncodePEM(issuer.Certificate()), issuer.Created}, nil
+	return c.rawIssuer(issuer, typeChain, pki.EncodePEM(issuer.Certificate()))
 }
 
 // rawChain answers PEM under a type that isn't PEM's, as Vault does.
@@ -162,7 +162,7 @@ func rawChain(c *call) (any, error) {
 	if issuer == nil {
 		return raw{}, err
 	}
-	return raw{typeCert, pki.EncodePEM(issuer.Chain...), issuer.Created}, nil
+	return c.rawIssuer(issuer, typeCert, pki.EncodePEM(issuer.Chain...))
 }
 
 func certCA(c *call) (any, error) {

@@ -153,13 +153,12 @@ func writeCRLConfig(c *call) (any, error) {
 	if !unified {
 		c.warn("unified_crl and cross_cluster_revocation: processes share one store, so that it is always so")
 	}
-	if err := c.a.SetCRLConfig(c.ctx(), crl); err != nil {
-		return nil, err
+	change := &ocsp
+	if ocsp == was {
+		change = nil
 	}
-	if ocsp != was {
-		if err := c.a.SetOCSPConfig(c.ctx(), ocsp); err != nil {
-			return nil, err
-		}
+	if err := c.a.SetRevocationConfig(c.ctx(), &crl, change); err != nil {
+		return nil, err
 	}
 	return readCRLConfig(c)
 }

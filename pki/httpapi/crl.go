@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/managedkeys/managedkeys/pki"
 )
@@ -45,10 +46,17 @@ var crlRoutes = []route{
 	{path: "ocsp", post: ocsp, open: true},
 	{path: "ocsp/*request", get: ocsp, public: true},
 	{path: "unified-ocsp", post: ocsp, open: true},
+	{path: "unified-ocsp/*request", get: ocsp, public: true},
+}
+
+// publishedCRL is a list of an issuer, and when the path began to lead to it.
+type publishedCRL struct {
+	*pki.CRL
+	modified time.Time
 }
 
 // crl returns the list that the path names, or nil and no error if it is of the default issuer and there is none.
-func (c *call) crl(delta bool) (*pki.CRL, error) {
+func (c *call) crl(delta bool) (*publishedCRL, error) {
 	scope := pki.CRLScope{Delta: delta}
 	if text := c.param("shard"); text != "" {
 		var err error
@@ -70,26 +78,27 @@ func (c *call) crl(delta bool) (*pki.CRL, error) {
 	if crl.Stale != nil {
 		c.opts.Logger.WarnContext(c.ctx(), "pki/httpapi: a CRL is not the newest", "issuer", issuer.ID, "number", crl.Number, "error", crl.Stale)
 	}
-	return crl, nil
+	at, err := c.modified(issuer, crl.ThisUpdate)
+	return &publishedCRL{crl, at}, err
 }
 
 func rawCRL(delta bool) action {
 	return func(c *call) (any, error) {
 		crl, err := c.crl(delta)
-		if crl == nil {
+		if crl == nil || err != nil {
 			return raw{}, err
 		}
-		return raw{typeCRL, crl.DER, crl.ThisUpdate}, nil
+		return raw{typeCRL, crl.DER, crl.modified}, nil
 	}
 }
 
 func pemCRL(delta bool) action {
 	return func(c *call) (any, error) {
 		crl, err := c.crl(delta)
-		if crl == nil {
+		if crl == nil || err != nil {
 			return raw{}, err
 		}
-		return raw{typePEM, pki.EncodeCRL(crl.DER), crl.ThisUpdate}, nil
+		return raw{typePEM, pki.EncodeCRL(crl.DER), crl.modified}, nil
 	}
 }
 

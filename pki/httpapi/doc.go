@@ -36,7 +36,7 @@
 //	GET                      cert/:serial[/raw[/pem]] *, cert/{ca,ca_chain,crl,delta-crl} *, ca[/pem] *, ca_chain *
 //	GET                      [unified-]crl[/delta][/pem] *, crl/shard/:n[/delta] *
 //	GET, POST                crl/rotate, crl/rotate-delta
-//	POST, GET                ocsp *, ocsp/:request *
+//	POST, GET                [unified-]ocsp *, [unified-]ocsp/:request *
 //	POST, GET                tidy, tidy-cancel; tidy-status
 //
 // # What differs from Vault's engine

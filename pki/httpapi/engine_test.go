@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/managedkeys/managedkeys/pki"
+
+	pkihttp "github.com/managedkeys/managedkeys/pki/httpapi"
 )
 
 // TestRootToCRL is the life of a certificate: root on a managed key, role, issue, read, revoke, CRL.
@@ -171,16 +173,20 @@ func TestUnauthenticated(t *testing.T) {
 
 // TestNotModified: who has the newest CRL or certificate isn't sent it again.
 func TestNotModified(t *testing.T) {
-	g := newRig(t, nil)
+	var clock clock
+	clock.set(time.Now())
+	g := newRig(t, func(o *pkihttp.Options) { o.Now = clock.now })
 	g.root("root")
-	for _, path := range []string{"ca", "ca/pem", "crl", "issuer/default/der", "issuer/default/crl/pem"} {
+	g.must(200, "GET", "pki/crl", nil)
+	clock.set(clock.now().Add(time.Hour))
+	for _, path := range []string{"ca", "ca/pem", "ca_chain", "crl", "crl/pem", "issuer/default/der", "issuer/root-root/pem", "issuer/default/crl/pem", "cert/crl/raw"} {
 		a := g.do("GET", "pki/"+path, "", nil)
 		at := a.header.Get("Last-Modified")
 		require.NotEmpty(t, at, path)
 		a = g.do("GET", "pki/"+path, "", nil, "If-Modified-Since", at)
 		assert.Equal(t, 304, a.status, path)
 		assert.Empty(t, a.body, path)
-		before := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
+		before := time.Now().Add(-10 * time.Hour).UTC().Format(http.TimeFormat)
 		assert.Equal(t, 200, g.do("GET", "pki/"+path, "", nil, "If-Modified-Since", before).status, path)
 		assert.Equal(t, 200, g.do("GET", "pki/"+path, "", nil, "If-Modified-Since", "yesterday").status, path)
 	}

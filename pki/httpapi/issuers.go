@@ -271,12 +271,21 @@ const (
 	typePEM   = "application/x-pem-file"
 )
 
+// rawIssuer answers with something of an issuer.
+func (c *call) rawIssuer(issuer *pki.Issuer, kind string, body []byte) (any, error) {
+	at, err := c.modified(issuer, issuer.Created)
+	if err != nil {
+		return nil, err
+	}
+	return raw{kind, body, at}, nil
+}
+
 func issuerDER(c *call) (any, error) {
 	issuer, err := c.issuer()
 	if err != nil {
 		return nil, unlessThere(err)
 	}
-	return raw{typeCert, issuer.Certificate().Raw, issuer.Created}, nil
+	return c.rawIssuer(issuer, typeCert, issuer.Certificate().Raw)
 }
 
 func issuerPEM(c *call) (any, error) {
@@ -284,7 +293,7 @@ func issuerPEM(c *call) (any, error) {
 	if err != nil {
 		return nil, unlessThere(err)
 	}
-	return raw{typeChain, pki.EncodePEM(issuer.Certificate()), issuer.Created}, nil
+	return c.rawIssuer(issuer, typeChain, pki.EncodePEM(issuer.Certificate()))
 }
 
 func revokeIssuer(c *call) (any, error) {

@@ -69,8 +69,15 @@ func certificate(field, data string) (*x509.Certificate, error) {
 	return certs[0], nil
 }
 
+// maxPrivateKey bounds a private key in PEM, in bytes, well above RSA with 8192 bits: primes are checked as they are parsed, which takes a
+// time that grows faster than the square of their length.
+const maxPrivateKey = 16 << 10
+
 // privateKey returns the private key of a field in PEM: PKCS #1, SEC 1 or PKCS #8. No error shows anything of it.
 func privateKey(field, data string) (crypto.Signer, error) {
+	if len(data) > maxPrivateKey {
+		return nil, refuse("field %s: it has %d bytes; it takes at most %d", field, len(data), maxPrivateKey)
+	}
 	all, err := blocks(field, data)
 	if err != nil || len(all) != 1 {
 		return nil, refuse("field %s: it takes one private key in PEM", field)
