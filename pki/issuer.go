@@ -61,7 +61,7 @@ type Issuer struct {
 	CRLAlgorithm x509.SignatureAlgorithm // 0 is the best that the key has
 	Created      time.Time
 	Modified     time.Time // when UpdateIssuer changed it last; zero if it never did
-	Version      uint64 // of the record in the store, for UpdateIssuer
+	Version      uint64    // of the record in the store, for UpdateIssuer
 }
 
 // Certificate returns the issuer's own certificate. It must not be modified.

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,18 +15,15 @@ type keysRecord struct {
 	Default string `json:"default,omitempty"`
 }
 
-// CheckKeyName returns what AddKey would say of the name for a key, and changes nothing: for those who make something with the key first.
-func (a *Authority) CheckKeyName(ctx context.Context, key KeyRef, name string) error {
+// CheckKeyName returns what AddKey would say of the name for the key with that public half, and changes nothing: for those who make
+// something with the key first.
+func (a *Authority) CheckKeyName(ctx context.Context, pub crypto.PublicKey, name string) error {
 	if err := checkKeyName(name); name == "" || err != nil {
 		return err
 	}
-	handle, err := a.engine.keyAt(ctx, key)
+	sum, err := backend.Fingerprint(pub)
 	if err != nil {
-		return err
-	}
-	sum, err := backend.Fingerprint(handle.Public())
-	if err != nil {
-		return fmt.Errorf("pki: key %q: %w", handle.ID(), err)
+		return invalid("key name %q: %w", name, err)
 	}
 	return a.freeKeyName(ctx, fmt.Sprintf("%x", sum), name)
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/softkey"
 )
 
 // softHandle is an open software key. It is immutable once others have it.
@@ -132,7 +132,7 @@ func (e *Engine) importKey(ctx context.Context, s *softKey, use, keyType string,
 		return nil, fmt.Errorf("software keys are not allowed here: Options.Software is nil: %w", backend.ErrUnsupported)
 	}
 	name := fmt.Sprintf("transit/%s/%d/%s/%s", s.id, s.number, use, uuid.NewString())
-	params, err := softParams(b, name, keyType)
+	params, err := softkey.Params(b, name, keyType)
 	if err != nil {
 		return nil, err
 	}
@@ -147,15 +147,6 @@ func (e *Engine) importKey(ctx context.Context, s *softKey, use, keyType string,
 		return nil, fmt.Errorf("the private key is not that of the public key: %w", backend.ErrKeyChanged)
 	}
 	return h, nil
-}
-
-// softParams returns parameters of a key in a software backend.
-func softParams(b backend.Backend, name, keyType string) (backend.Params, error) {
-	data, err := json.Marshal(map[string]string{"key_name": name, "key_type": keyType})
-	if err != nil {
-		return nil, err
-	}
-	return b.(backend.ParamsDecoder).DecodeParams(data)
 }
 
 // forget takes the keys of versions that now doesn't have any more out of the software backend, as far as the contract goes: a
@@ -180,11 +171,7 @@ func (e *Engine) discard(h *softHandle, name string) {
 	if h == nil || h.name == "" {
 		return
 	}
-	params, err := softParams(e.opts.Software, h.name, "AES")
-	if err == nil {
-		_, err = e.opts.Software.(backend.Importer).Import(context.Background(), params, randomBytes(32), &backend.ImportOptions{Replace: true})
-	}
-	if err != nil {
+	if err := softkey.Discard(context.Background(), e.opts.Software, h.name); err != nil {
 		e.opts.Logger.Warn("transit: a deleted key stays in the software backend until that is closed", "key", name, "error", err)
 	}
 }

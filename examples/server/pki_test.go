@@ -45,13 +45,16 @@ func TestPKI(t *testing.T) {
 	require.NoError(t, certs[0].CheckSignatureFrom(certs[1]))
 
 	_, err = write("pki/root/generate/internal", map[string]any{"common_name": "Soft"})
-	assert.ErrorContains(t, err, "allow_software_keys")
-	require.NoError(t, c.Sys().Mount("soft", &vault.MountInput{Type: "pki", Options: map[string]string{"allow_software_keys": "true"}}))
+	assert.ErrorContains(t, err, "software_keys")
+	require.NoError(t, c.Sys().Mount("soft", &vault.MountInput{Type: "pki", Options: map[string]string{"software_keys": "true"}}))
 	for kind, bits := range map[string]int{"rsa": 3072, "ec": 384, "ed25519": 0} {
 		_, err = write("soft/root/generate/internal", map[string]any{"common_name": "Soft " + kind, "key_type": kind, "key_bits": bits})
 		require.NoError(t, err)
 	}
-	_, err = write("soft/root/generate/exported", map[string]any{"common_name": "Soft"})
-	assert.ErrorContains(t, err, "never given out")
+	out, err := write("soft/root/generate/exported", map[string]any{"common_name": "Soft"})
+	require.NoError(t, err)
+	assert.Contains(t, out["private_key"], "PRIVATE KEY")
+	_, err = write("pki/root/generate/exported", map[string]any{"common_name": "Soft"})
+	assert.ErrorContains(t, err, "software_keys")
 	require.NoError(t, c.Sys().Unmount("pki"))
 }

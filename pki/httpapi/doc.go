@@ -9,7 +9,7 @@
 //
 // # Paths
 //
-// Below the mount; :type is kms (managed_key_name or managed_key_id says which key), existing (key_ref) or internal, and :ref the id
+// Below the mount; :type is kms (managed_key_name or managed_key_id says which key), existing (key_ref), internal or exported, and :ref the id
 // or name of an issuer, or "default". LIST of issuers and GET of what is marked * are for everybody.
 //
 //	POST                     root/generate/:type, issuers/generate/root/:type
@@ -25,7 +25,7 @@
 //	POST                     issuer/:ref/revoke, issuer/:ref/reissue
 //	GET, POST, DELETE        issuer/:ref/ocsp-responder
 //	POST                     issuer/:ref/resign-crls, issuer/:ref/sign-revocation-list  with sudo
-//	LIST, POST               keys; keys/generate/:type
+//	LIST, POST               keys; keys/generate/:type, keys/import
 //	GET, POST, DELETE        key/:ref
 //	GET, POST                config/{issuers,keys,urls,crl,cluster,auto-tidy}
 //	LIST                     roles
@@ -42,8 +42,8 @@
 // # What differs from Vault's engine
 //
 // It is stricter, and says so: a field that is unknown, or that asks for what there isn't, is refused and not passed over. No
-// private key of a CA is taken or given out: the type exported, keys/import and bundles with private keys are refused, and so is the
-// type internal unless both program ([Options].SoftwareKey) and mount ([OptionSoftwareKeys]) allow keys in software. sign-verbatim
+// CA has a key in software, so that the types internal and exported, keys/import, and private keys in the bundles of issuers/import/bundle
+// and config/ca are refused, unless both program ([Options].Software) and mount ([OptionSoftwareKeys]) allow that. sign-verbatim
 // takes [OptionVerbatim]. resign-crls and sign-revocation-list take sudo, since their lists can leave out what is revoked; a crl_number
 // must be above all that the issuer's lists have had and is the next one if it isn't given, and extensions that change what a list
 // is about are refused. A CA certificate has no subject alternative names, and none outlives its issuer. TTLs above max_ttl are

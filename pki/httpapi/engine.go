@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/managedkeys/managedkeys/internal/softkey"
 	"github.com/managedkeys/managedkeys/managedkey"
 	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
 	"github.com/managedkeys/managedkeys/managedkey/store"
@@ -20,8 +21,9 @@ const (
 	// OptionVerbatim lets sign-verbatim issue what requests ask for, under no role's rules for names.
 	OptionVerbatim = "allow_sign_verbatim"
 
-	// OptionSoftwareKeys lets CAs have keys that Options.SoftwareKey makes: the types "internal" of generate.
-	OptionSoftwareKeys = "allow_software_keys"
+	// OptionSoftwareKeys lets CAs have keys that are in software, and have been outside of key managers: Options.Software. It is the
+	// same as of transit mounts.
+	OptionSoftwareKeys = softkey.Option
 )
 
 // Options are the options of [New]. The zero value is fine, and so is nil.
@@ -30,9 +32,9 @@ type Options struct {
 	PSS     bool
 	Linters []pki.Linter
 
-	// SoftwareKey makes a key of the kind "rsa", "ec" or "ed25519" and of so many bits, 0 for the usual number, and returns its name
-	// for the mount, which it is granted to. nil refuses keys in software, whatever the mount allows.
-	SoftwareKey func(ctx context.Context, m *managedkey.Mount, kind string, bits int) (name string, err error)
+	// Software has the keys of the types internal and exported, and those that are imported. nil refuses keys in software, whatever a
+	// mount allows. See NewSoftwareKeys.
+	Software SoftwareKeys
 
 	// Maintain is how often CRLs that are due are made, and how often it is looked whether to tidy; 0 is a minute. A negative
 	// one leaves both to those who ask for them.

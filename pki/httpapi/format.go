@@ -76,22 +76,29 @@ func (o *format) issued(cert *x509.Certificate, chain []*x509.Certificate, key c
 	}
 	var bundle []string
 	if key != nil {
-		block, kind, err := o.private(key)
-		if err != nil {
+		if err := o.withKey(data, key); err != nil {
 			return nil, err
 		}
-		private := text(pem.EncodeToMemory(block))
-		bundle = append(bundle, private)
-		if o.kind == "der" {
-			private = base64.StdEncoding.EncodeToString(block.Bytes)
-		}
-		data["private_key"], data["private_key_type"] = private, kind
+		bundle = append(bundle, data["private_key"].(string))
 	}
 	if o.kind == "pem_bundle" {
 		bundle = append(append(bundle, text(pki.EncodePEM(cert))), o.chain(chain)...)
 		data["certificate"] = strings.Join(bundle, "\n")
 	}
 	return data, nil
+}
+
+// withKey adds a private key to data.
+func (o *format) withKey(data object, key crypto.Signer) error {
+	block, kind, err := o.private(key)
+	if err != nil {
+		return err
+	}
+	data["private_key"], data["private_key_type"] = text(pem.EncodeToMemory(block)), kind
+	if o.kind == "der" {
+		data["private_key"] = base64.StdEncoding.EncodeToString(block.Bytes)
+	}
+	return nil
 }
 
 // private returns a private key in the format: PKCS #1 and SEC 1, and PKCS #8 where a kind has no form of its own.

@@ -1,9 +1,13 @@
 package httpapi
 
 import (
+	"context"
+	"crypto/x509"
 	"encoding/base64"
+	"errors"
 
 	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
+	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/pki"
 )
 
@@ -32,32 +36,36 @@ func (in *requestFields) take(f *api.Fields) {
 }
 
 // request makes a request for a key.
-func (c *call) request(in *requestFields, key pki.KeyRef) (any, error) {
+func (c *call) request(in *requestFields, k *chosen) (any, error) {
 	if len(in.names.other) > 0 {
 		return nil, refuse("field other_sans: requests can't have other names here")
 	}
-	pub, err := c.public(c.ctx(), key)
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	t := pki.CSRTemplate{Subject: in.subject.name(), DNSNames: in.names.dns, EmailAddresses: in.names.email, IPAddresses: in.names.ip, URIs: in.names.uri, CA: in.constraints}
-	if t.SignatureAlgorithm, err = algorithm(pub, in.signatureBits, in.usePSS); err != nil {
+	if t.SignatureAlgorithm, err = algorithm(k.pub, in.signatureBits, in.usePSS); err != nil {
 		return nil, err
 	}
-	if err := c.a.CheckKeyName(c.ctx(), key, in.keyFields.name); err != nil {
+	if err := c.a.CheckKeyName(c.ctx(), k.pub, in.keyFields.name); err != nil {
 		return nil, err
 	}
-	csr, err := c.a.CreateIntermediateCSR(c.ctx(), key, t)
+	if err := k.keep(c); err != nil {
+		return nil, err
+	}
+	csr, err := c.a.CreateIntermediateCSR(c.ctx(), k.ref, t)
 	if err != nil {
+		k.drop(c)
 		return nil, err
 	}
-	known, err := c.a.AddKey(c.ctx(), key, in.keyFields.name)
+	known, err := c.a.AddKey(c.ctx(), k.ref, in.keyFields.name)
 	if err != nil {
 		return nil, err
 	}
 	data := object{"csr": text(pki.EncodeCSR(csr)), "key_id": known.ID, "key_name": known.Name}
 	if in.format.kind == "der" {
 		data["csr"] = base64.StdEncoding.EncodeToString(csr)
+	}
+	if key := k.exported(); key != nil {
+		return data, in.format.withKey(data, key)
 	}
 	return data, nil
 }
@@ -123,7 +131,8 @@ func setSigned(c *call) (any, error) {
 	return c.importBundle("certificate", bundle)
 }
 
-func importBundle(c *call) (any, error) {
+// importCertificates makes issuers of certificates, and refuses private keys.
+func importCertificates(c *call) (any, error) {
 	var bundle string
 	if err := c.read(func(f *api.Fields) { f.String("pem_bundle", &bundle) }); err != nil {
 		return nil, err
@@ -131,11 +140,64 @@ func importBundle(c *call) (any, error) {
 	return c.importBundle("pem_bundle", bundle)
 }
 
+// importBundle is importCertificates that takes private keys too, where the mount allows keys in software.
+func importBundle(c *call) (any, error) {
+	var bundle string
+	if err := c.read(func(f *api.Fields) { f.String("pem_bundle", &bundle) }); err != nil {
+		return nil, err
+	}
+	certs, keys, err := c.bundle("pem_bundle", bundle)
+	if err != nil {
+		return nil, err
+	}
+	var imported, existing []string
+	var news []*chosen
+	undo := func() {
+		for i, k := range news {
+			if err := c.a.DeleteKey(context.WithoutCancel(c.ctx()), imported[i]); err == nil { // no issuer has it
+				k.drop(c)
+			}
+		}
+	}
+	for _, key := range keys {
+		k := &chosen{pub: key.Public(), made: key}
+		id, err := keyID(k.pub)
+		if err == nil {
+			_, err = c.a.Key(c.ctx(), id)
+		}
+		switch {
+		case err == nil:
+			existing = append(existing, id)
+			continue
+		case errors.Is(err, store.ErrNotFound):
+			_, err = c.know(k, "")
+		}
+		if err != nil {
+			undo()
+			return nil, err
+		}
+		imported, news = append(imported, id), append(news, k)
+	}
+	data := object{"imported_issuers": []string{}, "existing_issuers": []string{}, "mapping": object{}}
+	if len(certs) > 0 {
+		if data, err = c.importIssuers(certs); err != nil {
+			undo()
+			return nil, err
+		}
+	}
+	data["imported_keys"], data["existing_keys"] = list(imported), list(existing)
+	return data, nil
+}
+
 func (c *call) importBundle(field, bundle string) (any, error) {
 	certs, err := certificates(field, bundle)
 	if err != nil {
 		return nil, err
 	}
+	return c.importIssuers(certs)
+}
+
+func (c *call) importIssuers(certs []*x509.Certificate) (object, error) {
 	out, err := c.a.ImportBundle(c.ctx(), "", certs)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 var issuerRoutes = []route{
 	{path: "issuers", list: listIssuers, public: true},
 	{path: "issuers/import/bundle", post: importBundle},
-	{path: "issuers/import/cert", post: importBundle},
+	{path: "issuers/import/cert", post: importCertificates},
 	{path: "config/ca", post: importBundle},
 	{path: "config/issuers", get: readIssuersConfig, post: writeIssuersConfig},
 	{path: "issuer/:ref", get: readIssuer, post: writeIssuer, patch: patchIssuer, remove: deleteIssuer},
@@ -332,5 +332,5 @@ func reissue(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.rootData(&o, issuer)
+	return c.rootData(&o, issuer, nil)
 }

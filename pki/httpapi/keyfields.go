@@ -1,12 +1,15 @@
 package httpapi
 
 import (
+	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/managedkeys/managedkeys/backend"
 	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
+	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/pki"
 )
 
@@ -30,80 +33,105 @@ func (in *keyFields) take(f *api.Fields) {
 	f.Int("key_bits", &in.bits)
 }
 
-// resolve returns the key that the fields and the type in the path mean, and has the mount know it.
-func (in *keyFields) resolve(c *call) (pki.Key, error) {
-	ref, err := in.find(c)
-	if err != nil {
-		return pki.Key{}, err
-	}
-	return c.a.AddKey(c.ctx(), ref, in.name)
+// chosen is the key that a request has chosen.
+type chosen struct {
+	ref     pki.KeyRef
+	pub     crypto.PublicKey
+	made    crypto.Signer // a new one in software, which nothing keeps before keep
+	shown   bool          // it is given out, once
+	discard func()        // takes it out again, after keep
 }
 
-// called gives the key its name, once what it was wanted for is done: a request that is refused leaves no name behind.
-func (in *keyFields) called(c *call, ref pki.KeyRef) error {
-	if in.name == "" {
-		return nil
+// keep puts a new key where it is kept. Then ref names it.
+func (k *chosen) keep(c *call) (err error) {
+	if k.made != nil {
+		k.ref.Name, k.discard, err = c.keep(k.made)
 	}
-	_, err := c.a.AddKey(c.ctx(), ref, in.name)
 	return err
 }
 
-// find returns the key. Types are kms, a managed key; existing, one that the mount knows; and internal, one in software.
-func (in *keyFields) find(c *call) (pki.KeyRef, error) {
-	kind := c.param("type")
-	managed := in.managedName != "" || in.managedID != ""
-	switch {
-	case kind != "kms" && managed:
-		return pki.KeyRef{}, refuse("fields managed_key_name and managed_key_id: they are for the type kms; got type %.40q", kind)
-	case kind != "existing" && in.ref != "":
-		return pki.KeyRef{}, refuse("field key_ref: it is for the type existing; got type %.40q", kind)
-	case kind != "internal" && in.sized:
-		return pki.KeyRef{}, refuse("fields key_type and key_bits: the key is there already; leave them out")
+// drop takes a new key out again, since what it was wanted for failed, unless the authority knows it meanwhile.
+func (k *chosen) drop(c *call) {
+	if k.discard == nil {
+		return
 	}
-	switch kind {
-	case "kms":
-		switch {
-		case in.managedName != "" && in.managedID != "":
-			return pki.KeyRef{}, refuse("give one of managed_key_name and managed_key_id; got both")
-		case !managed:
-			return pki.KeyRef{}, refuse("missing argument: one of managed_key_name and managed_key_id is required for the type kms")
-		}
-		return pki.KeyRef{Name: in.managedName + in.managedID}, nil
-	case "existing":
-		key, err := c.a.Key(c.ctx(), in.ref)
-		if err != nil {
-			return pki.KeyRef{}, err
-		}
-		return pki.KeyRef{Name: key.UUID, Version: key.Version}, nil
-	case "internal":
-		return in.software(c)
-	case "exported":
-		return pki.KeyRef{}, refuse("type exported: the private key of a CA is never given out; use the type kms with a managed key")
+	id, err := keyID(k.pub)
+	if err == nil {
+		_, err = c.a.Key(context.WithoutCancel(c.ctx()), id)
 	}
-	return pki.KeyRef{}, refuse("type %.40q: it takes kms, existing or internal", kind)
+	if errors.Is(err, store.ErrNotFound) {
+		k.discard()
+	}
 }
 
-// software makes a key in software, if program and mount both allow that.
-func (in *keyFields) software(c *call) (pki.KeyRef, error) {
-	if c.opts.SoftwareKey == nil || !c.allows(OptionSoftwareKeys) {
-		return pki.KeyRef{}, refuse("type internal: it would be a key in software, which this mount doesn't allow (option %s); use the type kms with a managed key", OptionSoftwareKeys)
+// exported is what is given out, nil for all but the type exported.
+func (k *chosen) exported() crypto.Signer {
+	if k.shown {
+		return k.made
 	}
-	takes := map[string][]int{"rsa": {0, 2048, 3072, 4096}, "ec": {0, 256, 384, 521}, "ed25519": {0}}
-	kind := in.kind
-	if kind == "" {
-		kind = "rsa"
+	return nil
+}
+
+// called gives the key its name, once what it was wanted for is done: a request that is refused leaves no name behind.
+func (in *keyFields) called(c *call, k *chosen) error {
+	if in.name == "" {
+		return nil
 	}
-	for _, bits := range takes[kind] {
-		if bits != in.bits {
-			continue
+	_, err := c.a.AddKey(c.ctx(), k.ref, in.name)
+	return err
+}
+
+// find returns the key. Types are kms, a managed key; existing, one that the mount knows; and internal and exported, a new one in
+// software, which the latter gives out.
+func (in *keyFields) find(c *call) (*chosen, error) {
+	kind := c.param("type")
+	managed := in.managedName != "" || in.managedID != ""
+	made := kind == "internal" || kind == "exported"
+	switch {
+	case kind != "kms" && managed:
+		return nil, refuse("fields managed_key_name and managed_key_id: they are for the type kms; got type %.40q", kind)
+	case kind != "existing" && in.ref != "":
+		return nil, refuse("field key_ref: it is for the type existing; got type %.40q", kind)
+	case !made && in.sized:
+		return nil, refuse("fields key_type and key_bits: the key is there already; leave them out")
+	}
+	k := new(chosen)
+	switch {
+	case made:
+		if err := c.allowSoftware("type " + kind); err != nil {
+			return nil, err
 		}
-		name, err := c.opts.SoftwareKey(c.ctx(), c.mount, kind, bits)
+		key, err := newSoftwareKey(in.kind, in.bits)
 		if err != nil {
-			return pki.KeyRef{}, fmt.Errorf("pki/httpapi: software key: %w", err)
+			return nil, err
 		}
-		return pki.KeyRef{Name: name}, nil
+		return &chosen{pub: key.Public(), made: key, shown: kind == "exported"}, nil
+	case kind == "kms":
+		switch {
+		case in.managedName != "" && in.managedID != "":
+			return nil, refuse("give one of managed_key_name and managed_key_id; got both")
+		case !managed:
+			return nil, refuse("missing argument: one of managed_key_name and managed_key_id is required for the type kms")
+		}
+		k.ref.Name = in.managedName + in.managedID
+	case kind == "existing":
+		key, err := c.a.Key(c.ctx(), in.ref)
+		if err != nil {
+			return nil, err
+		}
+		k.ref = pki.KeyRef{Name: key.UUID, Version: key.Version}
+	default:
+		return nil, refuse("type %.40q: it takes kms, existing, internal or exported", kind)
 	}
-	return pki.KeyRef{}, refuse("fields key_type %.20q and key_bits %d: it takes rsa with 2048, 3072, 4096; ec with 256, 384, 521; and ed25519", in.kind, in.bits)
+	var err error
+	k.pub, err = c.public(c.ctx(), k.ref)
+	return k, err
+}
+
+// keyID returns the id that a key has here.
+func keyID(pub crypto.PublicKey) (string, error) {
+	sum, err := backend.Fingerprint(pub)
+	return fmt.Sprintf("%x", sum), err
 }
 
 // keyRoutes are the paths of keys.
@@ -135,16 +163,34 @@ func generateKey(c *call) (any, error) {
 	if err := c.read(in.take); err != nil {
 		return nil, err
 	}
-	key, err := in.resolve(c)
+	k, err := in.find(c)
 	if err != nil {
 		return nil, err
 	}
-	return c.keyData(key)
+	known, err := c.know(k, in.name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := c.keyData(known)
+	if err != nil || k.exported() == nil {
+		return data, err
+	}
+	return data, new(format).withKey(data, k.exported())
 }
 
-// importKey refuses: a private key that came this way was outside of the key manager.
-func importKey(c *call) (any, error) {
-	return nil, refuse("keys/import: a CA's key stays in its key manager; import it there, and name it with keys/generate/kms")
+// know keeps a key if it is a new one, and has the authority know it.
+func (c *call) know(k *chosen, name string) (pki.Key, error) {
+	if err := c.a.CheckKeyName(c.ctx(), k.pub, name); err != nil {
+		return pki.Key{}, err
+	}
+	if err := k.keep(c); err != nil {
+		return pki.Key{}, err
+	}
+	known, err := c.a.AddKey(c.ctx(), k.ref, name)
+	if err != nil {
+		k.drop(c)
+	}
+	return known, err
 }
 
 // keyData is a key as answers have it. A key manager that is away keeps nobody from reading what is known here.

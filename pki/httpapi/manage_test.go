@@ -1,19 +1,13 @@
 package httpapi_test
 
 import (
-	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/managedkeys/managedkeys/backend/software"
-	"github.com/managedkeys/managedkeys/managedkey"
-	pkihttp "github.com/managedkeys/managedkeys/pki/httpapi"
 )
 
 // TestKeys: keys are known by id and name, and forgotten only when no issuer has them.
@@ -42,25 +36,6 @@ func TestKeys(t *testing.T) {
 	g.must(204, "DELETE", "pki/key/second", nil)
 	g.must(204, "DELETE", "pki/key/second", nil)
 	assert.Empty(t, g.must(200, "GET", "pki/config/keys", nil).str("default"))
-}
-
-// TestSoftwareKeys: they are made only where program and mount both allow it, and never given out.
-func TestSoftwareKeys(t *testing.T) {
-	var g *rig
-	g = newRig(t, func(o *pkihttp.Options) {
-		o.SoftwareKey = func(ctx context.Context, m *managedkey.Mount, kind string, bits int) (string, error) {
-			name := fmt.Sprintf("soft-%s-%d", kind, bits)
-			g.key(name, software.Params{KeyType: software.ECDSA, Curve: software.P256})
-			return name, g.keys.Grant(ctx, m, name)
-		}
-	})
-	body := fields{"common_name": "Soft", "key_type": "ec", "key_bits": 256}
-	assert.Contains(t, g.must(400, "POST", "pki/root/generate/internal", body).errors[0], pkihttp.OptionSoftwareKeys)
-	g.option(pkihttp.OptionSoftwareKeys, "true")
-	assert.NotContains(t, g.must(200, "POST", "pki/root/generate/internal", body).data, "private_key")
-	g.must(200, "POST", "pki/issuers/generate/intermediate/internal", fields{"common_name": "Sub", "key_type": "ec", "key_bits": 384})
-	g.must(400, "POST", "pki/root/generate/internal", fields{"common_name": "Soft", "key_type": "ec", "key_bits": 2048})
-	g.must(400, "POST", "pki/root/generate/exported", body)
 }
 
 // TestIssuers: an issuer is read, changed in part and as a whole, and removed.

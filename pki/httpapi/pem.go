@@ -38,6 +38,10 @@ func certificates(field, data string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseCertificates(field, all)
+}
+
+func parseCertificates(field string, all []*pem.Block) ([]*x509.Certificate, error) {
 	var out []*x509.Certificate
 	for i, block := range all {
 		switch {
@@ -55,6 +59,32 @@ func certificates(field, data string) ([]*x509.Certificate, error) {
 		out = append(out, cert)
 	}
 	return out, nil
+}
+
+// bundle returns the certificates and private keys of a field in PEM. That the mount allows the latter is made sure before one of them is
+// parsed.
+func (c *call) bundle(field, data string) (certs []*x509.Certificate, keys []crypto.Signer, err error) {
+	all, err := blocks(field, data)
+	if err != nil {
+		return nil, nil, err
+	}
+	var rest []*pem.Block
+	for _, block := range all {
+		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			rest = append(rest, block)
+			continue
+		}
+		if err := c.allowSoftware("field " + field + ": private key"); err != nil {
+			return nil, nil, err
+		}
+		key, err := parseKey(field, block)
+		if err != nil {
+			return nil, nil, err
+		}
+		keys = append(keys, key)
+	}
+	certs, err = parseCertificates(field, rest)
+	return certs, keys, err
 }
 
 // certificate returns the one certificate of a field.
@@ -82,9 +112,18 @@ func privateKey(field, data string) (crypto.Signer, error) {
 	if err != nil || len(all) != 1 {
 		return nil, refuse("field %s: it takes one private key in PEM", field)
 	}
-	der := all[0].Bytes
+	return parseKey(field, all[0])
+}
+
+// parseKey returns the private key of a block.
+func parseKey(field string, block *pem.Block) (crypto.Signer, error) {
+	der := block.Bytes
+	if len(der) > maxPrivateKey {
+		return nil, refuse("field %s: a private key has %d bytes; it takes at most %d", field, len(der), maxPrivateKey)
+	}
 	var key any
-	switch all[0].Type {
+	var err error
+	switch block.Type {
 	case "RSA PRIVATE KEY":
 		key, err = x509.ParsePKCS1PrivateKey(der)
 	case "EC PRIVATE KEY":

@@ -33,7 +33,7 @@ func (in *responderFields) take(f *api.Fields) {
 
 // find returns the key of a responder: a managed key, in whatever version is the newest at each renewal, or one that the mount knows, which
 // stays at its version.
-func (in *responderFields) find(c *call) (pki.KeyRef, error) {
+func (in *responderFields) find(c *call) (*chosen, error) {
 	kind := "kms"
 	if in.keyFields.ref != "" && in.managedName == "" && in.managedID == "" {
 		kind = "existing"
@@ -79,26 +79,22 @@ func writeResponder(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ref, err := in.find(c)
-	if err != nil {
-		return nil, err
-	}
-	pub, err := c.public(c.ctx(), ref)
+	k, err := in.find(c)
 	if err != nil {
 		return nil, err
 	}
 	t := pki.OCSPResponderTemplate{Subject: in.subject.name(), Validity: in.ttl}
-	if t.SignatureAlgorithm, err = algorithm(pub, in.signatureBits, in.usePSS); err != nil {
+	if t.SignatureAlgorithm, err = algorithm(k.pub, in.signatureBits, in.usePSS); err != nil {
 		return nil, err
 	}
-	if err := c.a.CheckKeyName(c.ctx(), ref, in.keyFields.name); err != nil {
+	if err := c.a.CheckKeyName(c.ctx(), k.pub, in.keyFields.name); err != nil {
 		return nil, err
 	}
-	r, err := c.a.SetOCSPResponder(c.ctx(), issuer.ID, ref, t)
+	r, err := c.a.SetOCSPResponder(c.ctx(), issuer.ID, k.ref, t)
 	if err != nil {
 		return nil, err
 	}
-	if err := in.keyFields.called(c, ref); err != nil {
+	if err := in.keyFields.called(c, k); err != nil {
 		return nil, err
 	}
 	return c.responderData(&in.format, issuer, r)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"crypto"
 	"crypto/x509"
 	"fmt"
 
@@ -39,21 +40,20 @@ func (in *rootFields) take(f *api.Fields) {
 	f.String("issuer_name", &in.issuerName)
 }
 
-// prepare returns the key and the template of a root.
-func (in *rootFields) prepare(c *call) (pki.KeyRef, pki.CATemplate, error) {
+// prepare returns the key and the template of a root. A new key is kept once all that can be looked at before is right.
+func (in *rootFields) prepare(c *call) (*chosen, pki.CATemplate, error) {
 	var t pki.CATemplate
-	ref, err := in.keyFields.find(c)
+	k, err := in.keyFields.find(c)
 	if err != nil {
-		return ref, t, err
+		return nil, t, err
 	}
-	pub, err := c.public(c.ctx(), ref)
-	if err != nil {
-		return ref, t, err
+	if t, err = in.caFields.template(c, k.pub); err != nil {
+		return nil, t, err
 	}
-	if t, err = in.caFields.template(c, pub); err != nil {
-		return ref, t, err
+	if err := c.a.CheckKeyName(c.ctx(), k.pub, in.keyFields.name); err != nil {
+		return nil, t, err
 	}
-	return ref, t, c.a.CheckKeyName(c.ctx(), ref, in.keyFields.name)
+	return k, t, k.keep(c)
 }
 
 func generateRoot(c *call) (any, error) {
@@ -64,33 +64,34 @@ func generateRoot(c *call) (any, error) {
 	if in.commonName == "" {
 		return nil, refuse("field common_name: it is required")
 	}
-	ref, t, err := in.prepare(c)
+	k, t, err := in.prepare(c)
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := c.a.GenerateRoot(c.ctx(), ref, in.issuerName, t)
+	issuer, err := c.a.GenerateRoot(c.ctx(), k.ref, in.issuerName, t)
 	if err != nil {
+		k.drop(c)
 		return nil, err
 	}
-	if err := in.keyFields.called(c, ref); err != nil {
+	if err := in.keyFields.called(c, k); err != nil {
 		return nil, err
 	}
-	return c.rootData(&in.format, issuer)
+	return c.rootData(&in.format, issuer, k.exported())
 }
 
-// rootData is a root that was made.
-func (c *call) rootData(o *format, issuer *pki.Issuer) (object, error) {
-	data, err := o.issued(issuer.Certificate(), nil, nil)
+// rootData is a root that was made, with its key if that is given out.
+func (c *call) rootData(o *format, issuer *pki.Issuer, key crypto.Signer) (object, error) {
+	data, err := o.issued(issuer.Certificate(), nil, key)
 	if err != nil {
 		return nil, err
 	}
 	data["issuing_ca"] = o.certificate(issuer.Certificate())
 	data["issuer_id"], data["issuer_name"] = issuer.ID, issuer.Name
-	key, err := c.a.KeyOf(c.ctx(), issuer)
+	known, err := c.a.KeyOf(c.ctx(), issuer)
 	if err != nil {
 		return nil, err
 	}
-	data["key_id"], data["key_name"] = key.ID, key.Name
+	data["key_id"], data["key_name"] = known.ID, known.Name
 	return data, nil
 }
 
@@ -100,21 +101,22 @@ func rotateRoot(c *call) (any, error) {
 	if err := c.read(in.take); err != nil {
 		return nil, err
 	}
-	ref, t, err := in.prepare(c)
+	k, t, err := in.prepare(c)
 	if err != nil {
 		return nil, err
 	}
-	made, err := c.a.RotateRoot(c.ctx(), "default", ref, in.issuerName, t)
-	if made == nil {
+	made, err := c.a.RotateRoot(c.ctx(), "default", k.ref, in.issuerName, t)
+	if made == nil || made.Issuer == nil {
+		k.drop(c)
 		return nil, err
 	}
 	if err != nil {
 		c.warn("the root was made, but not all certificates that join it with the old one: %v", err)
 	}
-	if err := in.keyFields.called(c, ref); err != nil {
+	if err := in.keyFields.called(c, k); err != nil {
 		return nil, err
 	}
-	data, err := c.rootData(&in.format, made.Issuer)
+	data, err := c.rootData(&in.format, made.Issuer, k.exported())
 	if err != nil {
 		return nil, err
 	}

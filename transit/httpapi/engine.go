@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/softkey"
 	"github.com/managedkeys/managedkeys/managedkey"
 	"github.com/managedkeys/managedkeys/managedkey/httpapi"
 	"github.com/managedkeys/managedkeys/managedkey/store"
@@ -18,7 +19,7 @@ import (
 )
 
 // SoftwareOption is the option of a mount that allows software keys there, if it is "true"; see Options.AllowSoftware.
-const SoftwareOption = "software_keys"
+const SoftwareOption = softkey.Option
 
 // Options are the options of [New]. The zero value is fine, and so is nil: there are managed keys only.
 type Options struct {
@@ -55,7 +56,7 @@ func New(st store.Store, opts *Options) httpapi.Engine {
 		o = *opts
 	}
 	if o.AllowSoftware == nil {
-		o.AllowSoftware = func(m *managedkey.Mount) bool { return m.Options()[SoftwareOption] == "true" }
+		o.AllowSoftware = softkey.Allowed
 	}
 	if o.RotateEvery == 0 {
 		o.RotateEvery = time.Minute
