@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -149,7 +150,11 @@ func (a *Authority) insert(ctx context.Context, cert *x509.Certificate, r certRe
 	keys := indexKeys(cert, r.Issuer)
 	var more []store.Op
 	for _, key := range keys {
-		more = append(more, store.Op{Kind: store.Put, Key: a.prefix + key, Value: []byte{}, Expect: store.Any})
+		value := []byte{}
+		if strings.HasPrefix(key, "expiry/") {
+			value = strconv.AppendInt(value, cert.NotAfter.Unix(), 10)
+		}
+		more = append(more, store.Op{Kind: store.Put, Key: a.prefix + key, Value: value, Expect: store.Any})
 	}
 	// What finds nothing does no harm, so that it goes first if there is too much for one transaction.
 	for len(more) >= store.MaxOps {

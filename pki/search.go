@@ -14,9 +14,10 @@ import (
 	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
-// Certificates are found by empty records whose keys end with the serial number:
+// Certificates are found by records whose keys end with the serial number, and which are empty but for the first kind:
 //
-//	expiry/<day>/<serial>          days since 1970; engines whose lists have another order find a day all the same
+//	expiry/<day>/<serial>          days since 1970; engines whose lists have another order find a day all the same. The value
+//	                               is the second since 1970 that is the last one, in decimal; empty in records of earlier versions
 //	by-issuer/<issuer id>/<serial>
 //	names/<name>/=/<serial>        DNS names and hosts from the top: names/com/example/www/=/…
 //	texts/<SHA-256>/<serial>       every other name, and common names
