@@ -61,7 +61,7 @@ func configured(ctx context.Context, path string, hangups <-chan os.Signal, out 
 		return nil, err
 	}
 	s.later(p.system.Close)
-	if p.engines, err = s.configuredEngines(p.system.Store(), p.log); err != nil {
+	if p.engines, err = s.configuredEngines(p.system.Store(), p.log, metrics); err != nil {
 		return nil, err
 	}
 	if err := metrics.watch(p.system.Registry(), s); err != nil {
@@ -77,7 +77,7 @@ func configured(ctx context.Context, path string, hangups <-chan os.Signal, out 
 		return nil, err
 	}
 	for _, l := range cfg.Listeners {
-		if err := p.listen(s, l, cfg.Telemetry, metrics.handler); err != nil {
+		if err := p.listen(ctx, s, l, cfg.Telemetry, metrics.handler); err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Pos, err)
 		}
 	}
@@ -170,7 +170,7 @@ func fixed(now, next *config.Config) error {
 }
 
 // listen adds an endpoint to the site.
-func (p *plant) listen(s *site, l *config.Listener, t *config.Telemetry, metrics http.Handler) error {
+func (p *plant) listen(ctx context.Context, s *site, l *config.Listener, t *config.Telemetry, metrics http.Handler) error {
 	api, err := httpapi.New(p.system.Registry(), &httpapi.Options{
 		Authenticator: &p.access, Authorizer: &p.access, Engines: p.engines, Logger: p.log,
 		Limits: httpapi.Limits{
@@ -184,6 +184,9 @@ func (p *plant) listen(s *site, l *config.Listener, t *config.Telemetry, metrics
 		return err
 	}
 	s.later(api.Close)
+	if err := api.OpenMounts(ctx); err != nil {
+		p.log.Warn("mounts that can't be opened yet", "error", err)
+	}
 	listener, err := open(l)
 	if err != nil {
 		return err

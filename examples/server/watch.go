@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel/attribute"
 	exporter "go.opentelemetry.io/otel/exporters/prometheus"
+	api "go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -30,6 +31,7 @@ import (
 // measures are the metrics; the zero value is none.
 type measures struct {
 	telemetry *telemetry.Telemetry
+	provider  api.MeterProvider
 	handler   http.Handler
 }
 
@@ -60,6 +62,7 @@ func newMeasures(t *config.Telemetry, s *site) (m measures, err error) {
 	}
 	provider := metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(resource.NewSchemaless(about...)))
 	s.later(func() error { return provider.Shutdown(context.Background()) })
+	m.provider = provider
 	m.telemetry, err = telemetry.New(&telemetry.Options{MeterProvider: provider, TracerProvider: noop.NewTracerProvider()})
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 	return m, err

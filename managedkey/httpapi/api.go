@@ -3,12 +3,15 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/managedkeys/managedkeys/managedkey"
+	"github.com/managedkeys/managedkeys/namespace"
 )
 
 // Options are the options of [New]. The zero value is fine, and so is nil: everybody is refused then.
@@ -77,6 +80,24 @@ func New(keys *managedkey.Registry, opts *Options) (*API, error) {
 	a.rates = newRates(a.limits)
 	a.slots = make(chan struct{}, a.limits.Concurrent)
 	return a, nil
+}
+
+// OpenMounts makes the handlers of all mounts now, and not when each is first used, so that what engines do in the background
+// begins although nobody asks for anything yet. Call it once the registry has its mounts, and again if others have come. A mount
+// whose handler can't be made keeps none of the others from it, is in the error, and is tried again when it is used.
+func (a *API) OpenMounts(ctx context.Context) error {
+	var errs []error
+	for _, ns := range append(a.keys.Namespaces(namespace.Root), namespace.Root) {
+		for _, m := range a.keys.Mounts(ns) {
+			_, done, err := a.engines.use(ctx, m)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("httpapi: mount %s: %w", strings.TrimPrefix(slashed(ns)+m.Path(), "/"), err))
+				continue
+			}
+			done()
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Close waits for the engines' requests and closes their handlers. Shut the server down before. It returns nil.

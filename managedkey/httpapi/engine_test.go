@@ -99,6 +99,44 @@ func TestEngineThatFails(t *testing.T) {
 	g.must(200, "GET", "/v1/signer/who", "")
 }
 
+// TestOpenMounts: handlers are there before anybody asks, one for each mount; one that can't be made keeps none from it.
+func TestOpenMounts(t *testing.T) {
+	var made sync.Map
+	var fails atomic.Bool
+	fails.Store(true)
+	g := newRig(t, func(o *Options) {
+		o.Engines = map[string]Engine{"none": nil, "signer": func(ctx context.Context, m *managedkey.Mount) (Handler, error) {
+			if m.Path() == "bad" && fails.Load() {
+				return nil, errors.New("no luck")
+			}
+			if _, again := made.LoadOrStore(m, true); again {
+				t.Errorf("another handler for %s", m.Path())
+			}
+			return newSigner(ctx, m)
+		}}
+	})
+	require.NoError(t, g.api.OpenMounts(t.Context()), "there are none")
+	var all []*managedkey.Mount
+	for _, spec := range []managedkey.MountSpec{{Path: "bad", Type: "signer"}, {Path: "good", Type: "signer"},
+		{Namespace: "team-a/x", Path: "good", Type: "signer"}, {Path: "pathless", Type: "none"}, {Path: "typeless"}} {
+		m, err := g.keys.CreateMount(t.Context(), spec)
+		require.NoError(t, err)
+		all = append(all, m)
+	}
+	assert.ErrorContains(t, g.api.OpenMounts(t.Context()), "httpapi: mount bad: no luck")
+	for n, want := range []bool{false, true, true, false, false} {
+		_, ok := made.Load(all[n])
+		assert.Equal(t, want, ok, all[n].Path())
+	}
+	g.must(200, "GET", "/v1/good/who", "")
+	fails.Store(false)
+	require.NoError(t, g.api.OpenMounts(t.Context()))
+	_, ok := made.Load(all[0])
+	assert.True(t, ok)
+	require.NoError(t, g.api.Close())
+	assert.Error(t, g.api.OpenMounts(t.Context()), "after the end")
+}
+
 // TestMountsOfOthers: what another process mounts is served, and what it removes isn't.
 func TestMountsOfOthers(t *testing.T) {
 	st := memory.New(nil)

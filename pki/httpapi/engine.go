@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/managedkeys/managedkeys/internal/softkey"
 	"github.com/managedkeys/managedkeys/managedkey"
 	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
@@ -39,6 +41,14 @@ type Options struct {
 	// Maintain is how often CRLs that are due are made, and how often it is looked whether to tidy; 0 is a minute. A negative
 	// one leaves both to those who ask for them.
 	Maintain time.Duration
+
+	// Expiry, if not nil, says how to watch what expires of a mount's authority; nil from it is not at all. A Logger of nil is the
+	// one below. Each process that serves the mount watches by itself, from when its handler is made: see api.API.OpenMounts.
+	Expiry func(m *managedkey.Mount) *pki.ExpiryOptions
+
+	// MeterProvider, if not nil, has what the watch has seen as metrics: see pki.ExpiryWatch.Measure. Without Expiry, the watch
+	// has the options that are usual.
+	MeterProvider metric.MeterProvider
 
 	// Now returns the current time; nil means time.Now.
 	Now func() time.Time
@@ -92,6 +102,9 @@ func (e *engine) open(ctx context.Context, m *managedkey.Mount) (api.Handler, er
 	if h.verbatim, err = pki.OpenAuthority(ctx, m, e.st, h.options(true)); err != nil {
 		return nil, err
 	}
+	if h.watch, err = h.newWatch(); err != nil {
+		return nil, err
+	}
 	return e.share(m, h), nil
 }
 
@@ -139,6 +152,9 @@ type handler struct {
 	end     context.CancelFunc
 	running sync.WaitGroup
 	tidy    tidying
+	watch   *pki.ExpiryWatch // nil for none
+
+	unmeasure func() error // nil if there are no metrics of it
 }
 
 // ServeHTTP implements http.Handler.
@@ -190,6 +206,7 @@ func (h *handler) Close() error {
 		return nil
 	}
 	h.end()
+	h.endWatch()
 	h.running.Wait()
 	return nil
 }

@@ -37,6 +37,7 @@ type tidying struct {
 func (h *handler) begin() {
 	h.life, h.end = context.WithCancel(context.Background())
 	h.tidy.state = "Inactive"
+	h.beginWatch()
 	if h.opts.Maintain < 0 {
 		return
 	}
