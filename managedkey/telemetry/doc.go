@@ -28,6 +28,8 @@
 // Operations "open" in the first histogram are the look-ups that this cache did not answer. The last nine are there once [Telemetry.Watch] was called; those of connections for backends that are a backend.Meter. Names of
 // keys are in no metric, and those of namespaces and mounts only if [Options] say so: every one of them makes series of its own.
 //
+// Those of certificate authorities, managedkeys.pki.*, are at pki.ExpiryWatch.Measure.
+//
 // # Attributes
 //
 //	managedkeys.operation         managedkey.Operation.Name, such as "sign"
