@@ -77,6 +77,7 @@ func New(keys *managedkey.Registry, opts *Options) (*API, error) {
 		a.opts.Version = "managedkeys"
 	}
 	a.engines = engines{makers: opts.Engines, all: make(map[*managedkey.Mount]*running)}
+	a.engines.life, a.engines.end = context.WithCancel(context.Background())
 	a.rates = newRates(a.limits)
 	a.slots = make(chan struct{}, a.limits.Concurrent)
 	return a, nil
@@ -84,8 +85,10 @@ func New(keys *managedkey.Registry, opts *Options) (*API, error) {
 
 // OpenMounts makes the handlers of all mounts now, and not when each is first used, so that what engines do in the background
 // begins although nobody asks for anything yet. Call it once the registry has its mounts, and again if others have come. A mount
-// whose handler can't be made keeps none of the others from it, is in the error, and is tried again when it is used.
+// whose handler can't be made keeps none of the others from it, is in the error, and is tried again when it is used. Handlers of mounts
+// that are gone are closed.
 func (a *API) OpenMounts(ctx context.Context) error {
+	a.sweepNow()
 	var errs []error
 	for _, ns := range append(a.keys.Namespaces(namespace.Root), namespace.Root) {
 		for _, m := range a.keys.Mounts(ns) {
@@ -100,7 +103,7 @@ func (a *API) OpenMounts(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Close waits for the engines' requests and closes their handlers. Shut the server down before. It returns nil.
+// Close waits for the engines' requests and closes their handlers, and ends their removals. Shut the server down before. It returns nil.
 func (a *API) Close() error {
 	a.engines.close()
 	return nil
@@ -126,5 +129,17 @@ func (a *API) sweepNow() {
 	a.engines.sweep(func(m *managedkey.Mount) bool {
 		at, err := a.keys.OpenMount(m.Namespace(), m.Path())
 		return err != nil || at != m
-	})
+	}, a.removed)
+}
+
+// removed has what an engine keeps for a mount removed. What this process knows is not enough for that: the store must say that the
+// mount is gone.
+func (a *API) removed(ctx context.Context, m *managedkey.Mount, r Remover) {
+	there, err := a.keys.HasMount(ctx, m.ID())
+	if err == nil && !there {
+		err = r.Remove(ctx)
+	}
+	if err != nil {
+		a.log.WarnContext(ctx, "httpapi: what a mount has had was not removed", "mount", m.ID(), "type", m.Type(), "error", err)
+	}
 }

@@ -41,6 +41,13 @@ type Guarded interface {
 	Sudo(method, path string) bool
 }
 
+// Remover is a Handler that keeps something for its mount elsewhere, such as in a store, which is to go with the mount. Remove is
+// called after Close if the mount was removed, by whomever, and the store of the registry says so; in the background, by each API that
+// had the handler. ctx ends when the API is closed: what is left then is for the engine to remember.
+type Remover interface {
+	Remove(ctx context.Context) error
+}
+
 // engines are the handlers of mounts.
 type engines struct {
 	makers map[string]Engine
@@ -48,6 +55,10 @@ type engines struct {
 	mu     sync.Mutex
 	all    map[*managedkey.Mount]*running
 	closed bool
+
+	life     context.Context // until close
+	end      context.CancelFunc
+	sweeping sync.WaitGroup // handlers of mounts that are gone
 }
 
 // running is the handler of a mount.
@@ -98,15 +109,20 @@ func (e *engines) use(ctx context.Context, m *managedkey.Mount) (h Handler, done
 	return one.handler, one.uses.Done, nil
 }
 
-// sweep closes the handlers of mounts that gone reports.
-func (e *engines) sweep(gone func(*managedkey.Mount) bool) {
+// sweep closes the handlers of mounts that gone reports, and has removed called with those that are a Remover.
+func (e *engines) sweep(gone func(*managedkey.Mount) bool, removed func(context.Context, *managedkey.Mount, Remover)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for m, one := range e.all {
-		if gone(m) {
-			delete(e.all, m)
-			go one.close()
+		if !gone(m) {
+			continue
 		}
+		delete(e.all, m)
+		e.sweeping.Go(func() {
+			if r, ok := one.close().(Remover); ok && e.life.Err() == nil {
+				removed(e.life, m, r)
+			}
+		})
 	}
 }
 
@@ -117,17 +133,22 @@ func (e *engines) close() {
 	all := e.all
 	e.all = nil
 	e.mu.Unlock()
+	e.end()
+	defer e.sweeping.Wait()
 	for _, one := range all {
 		one.close()
 	}
 }
 
-func (one *running) close() {
+// close returns the handler that was closed, or nil.
+func (one *running) close() Handler {
 	one.uses.Wait()
 	one.make.Lock()
 	defer one.make.Unlock()
-	if one.handler != nil {
-		one.handler.Close()
+	h := one.handler
+	if h != nil {
+		h.Close()
 		one.handler = nil
 	}
+	return h
 }

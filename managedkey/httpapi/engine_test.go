@@ -137,6 +137,69 @@ func TestOpenMounts(t *testing.T) {
 	assert.Error(t, g.api.OpenMounts(t.Context()), "after the end")
 }
 
+// keeper is an engine that keeps something for its mount.
+type keeper struct {
+	*signer
+	removed chan string
+	fail    error
+}
+
+func (k *keeper) Remove(ctx context.Context) error {
+	if _, closed := closedSigners.Load(k.mount.ID()); !closed {
+		return errors.New("it was not closed before")
+	}
+	k.removed <- k.mount.ID()
+	if k.fail == nil {
+		return nil
+	}
+	<-ctx.Done()
+	return k.fail
+}
+
+// TestRemover: what an engine keeps for a mount goes with it, also of one that was never used here, and only if the mount is gone for
+// good; the API's end ends it.
+func TestRemover(t *testing.T) {
+	removed := make(chan string, 10)
+	var fail atomic.Pointer[error]
+	g := newRig(t, func(o *Options) {
+		o.Engines = map[string]Engine{"signer": func(_ context.Context, m *managedkey.Mount) (Handler, error) {
+			k := &keeper{signer: &signer{mount: m}, removed: removed}
+			if err := fail.Load(); err != nil {
+				k.fail = *err
+			}
+			return k, nil
+		}}
+	})
+	ids := map[string]string{}
+	for _, path := range []string{"unused", "used", "moved", "kept", "late"} {
+		m, err := g.keys.CreateMount(t.Context(), managedkey.MountSpec{Path: path, Type: "signer"})
+		require.NoError(t, err)
+		ids[path] = m.ID()
+	}
+	g.must(200, "GET", "/v1/used/who", "")
+	for _, path := range []string{"unused", "used"} {
+		g.must(204, "DELETE", "/v1/sys/mounts/"+path, "")
+		assert.Equal(t, ids[path], <-removed)
+	}
+	g.must(200, "GET", "/v1/moved/who", "")
+	g.must(200, "GET", "/v1/kept/who", "")
+	m, err := g.keys.OpenMount("", "moved")
+	require.NoError(t, err)
+	require.NoError(t, g.keys.Rename(t.Context(), m, "elsewhere"))
+	g.api.engines.sweep(func(m *managedkey.Mount) bool { return m.Path() == "kept" }, g.api.removed) // as if this process were mistaken
+	g.api.engines.sweeping.Wait()
+	g.must(204, "DELETE", "/v1/sys/mounts/elsewhere", "")
+	assert.Equal(t, ids["moved"], <-removed)
+
+	err = errors.New("ended")
+	fail.Store(&err)
+	g.must(204, "DELETE", "/v1/sys/mounts/late", "")
+	assert.Equal(t, ids["late"], <-removed)
+	require.NoError(t, g.api.Close())
+	assert.Empty(t, removed, "%v", ids)
+	assert.Contains(t, g.log.String(), "what a mount has had was not removed")
+}
+
 // TestMountsOfOthers: what another process mounts is served, and what it removes isn't.
 func TestMountsOfOthers(t *testing.T) {
 	st := memory.New(nil)

@@ -148,6 +148,13 @@ func deleteMount(c *call) (any, error) {
 	if err != nil { // nothing to do
 		return nil, nil
 	}
+	// What the mount has had is removed by its handler, which can't be made any more once it is gone.
+	_, done, err := c.api.engines.use(c.r.Context(), m)
+	if err == nil {
+		done()
+	} else {
+		c.api.log.WarnContext(c.r.Context(), "httpapi: a mount is removed without its engine, and what it has had is not", "mount", m.ID(), "type", m.Type(), "error", err)
+	}
 	err = c.api.keys.Unmount(c.r.Context(), m)
 	c.api.sweepNow()
 	return nil, err
