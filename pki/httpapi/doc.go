@@ -56,7 +56,9 @@
 // ocsp_presign, as pki.CRLConfig and pki.OCSPConfig have them. Ids of keys are the SHA-256 hashes of their SubjectPublicKeyInfos.
 // Processes share a store, so that every CRL is a unified one.
 //
-// What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases. What an authority has in the store stays there when its mount is removed.
+// What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases.
+//
+// What an authority has in the store is removed with its mount, in the background: see pki.RemoveMount. Its keys stay.
 //
 // # Errors
 //

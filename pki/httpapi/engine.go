@@ -211,6 +211,13 @@ func (h *handler) Close() error {
 	return nil
 }
 
+// Remove implements api.Remover: what the authority has in the store goes with its mount. Another API may still have the handler; what
+// that writes late goes too.
+func (h *handler) Remove(ctx context.Context) error {
+	_, err := pki.RemoveMount(ctx, h.engine.st, h.mount.ID())
+	return err
+}
+
 // allows reports whether an option of the mount is "true".
 func (h *handler) allows(option string) bool { return h.mount.Options()[option] == "true" }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/managedkeys/managedkeys/internal/removal"
 	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
 	"github.com/managedkeys/managedkeys/pki"
 )
@@ -41,6 +42,11 @@ func (h *handler) begin() {
 	if h.opts.Maintain < 0 {
 		return
 	}
+	h.running.Go(func() {
+		removal.Keep(h.life, h.engine.st, "pki", time.Now, func(err error) {
+			h.opts.Logger.WarnContext(h.life, "pki/httpapi: what removed mounts have had can't be removed", "error", err)
+		})
+	})
 	h.running.Go(func() {
 		tick := time.NewTicker(h.opts.Maintain)
 		defer tick.Stop()

@@ -30,6 +30,8 @@
 //
 // # Keys
 //
+// What a mount has in the store, software keys among it, is removed with the mount: see transit.RemoveMount.
+//
 // A key of type managed_key is made of the managed key that managed_key_name or managed_key_id names, which must be granted to the mount.
 // Reading it shows its public key, and what its key manager and its entry let it do. It encrypts, signs and computes MACs there, or
 // the answer says why it can't: no software key takes its place.

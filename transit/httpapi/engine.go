@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/removal"
 	"github.com/managedkeys/managedkeys/internal/softkey"
 	"github.com/managedkeys/managedkeys/managedkey"
 	"github.com/managedkeys/managedkeys/managedkey/httpapi"
@@ -77,6 +78,15 @@ func New(st store.Store, opts *Options) httpapi.Engine {
 		h.cancel = cancel
 		if o.RotateEvery > 0 {
 			h.running.Go(func() { _ = e.Run(background, o.RotateEvery) }) // it ends with Close, and logs what goes wrong
+			h.running.Go(func() {
+				removal.Keep(background, st, "transit", time.Now, func(err error) {
+					log := o.Logger
+					if log == nil {
+						log = slog.Default()
+					}
+					log.WarnContext(background, "transit/httpapi: what removed mounts have had can't be removed", "error", err)
+				})
+			})
 		}
 		return h, nil
 	}
@@ -98,6 +108,12 @@ func (h *handler) Close() error {
 	h.cancel()
 	h.running.Wait()
 	return h.engine.Close()
+}
+
+// Remove implements httpapi.Remover: the keys of the mount that are in the store go with it, and its settings.
+func (h *handler) Remove(ctx context.Context) error {
+	_, err := transit.RemoveMount(ctx, h.store, h.mount.ID())
+	return err
 }
 
 // Exists implements httpapi.Exister: encrypting with a key that isn't there makes it, which takes the capability create.
