@@ -27,7 +27,7 @@ func gauges(t *testing.T, reader metric.Reader) (out []string) {
 				var attrs []string
 				for _, a := range p.Attributes.ToSlice() {
 					if a.Key != "managedkeys.pki.issuer.id" {
-						attrs = append(attrs, fmt.Sprintf("%s=%s", strings.TrimPrefix(string(a.Key), "managedkeys."), a.Value.Emit()))
+						attrs = append(attrs, fmt.Sprintf("%s=%s", strings.TrimPrefix(string(a.Key), "managedkeys."), a.Value.String()))
 					}
 				}
 				out = append(out, fmt.Sprintf("%s{%s} %d %s", strings.TrimPrefix(m.Name, "managedkeys.pki."), strings.Join(attrs, ","), p.Value, m.Unit))
