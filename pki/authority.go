@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/managedkeys/managedkeys/managedkey"
@@ -26,10 +25,8 @@ type Authority struct {
 	store  store.Store
 	prefix string // of all keys: pki/<id of the mount>/
 
-	mu   sync.Mutex
-	crls map[string]cachedCRL // by signer
-
 	recalled recalled
+	crls     crlCache
 	ocsp     ocspState
 }
 
@@ -37,10 +34,7 @@ type Authority struct {
 // may be nil; nil opts are the zero value. It makes no key manager's call, so that an issuer whose key is away, or gone,
 // keeps nobody from opening.
 func OpenAuthority(ctx context.Context, mount *managedkey.Mount, st store.Store, opts *Options) (*Authority, error) {
-	a := &Authority{
-		engine: New(mount, opts), mount: mount, store: st, prefix: "pki/" + mount.ID() + "/",
-		crls: make(map[string]cachedCRL),
-	}
+	a := &Authority{engine: New(mount, opts), mount: mount, store: st, prefix: "pki/" + mount.ID() + "/"}
 	err := update(ctx, a, "config/mount", func(c *mountRecord, version uint64) error {
 		if version == 0 {
 			c.Created = a.engine.now().UTC().Truncate(time.Second)

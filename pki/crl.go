@@ -107,7 +107,7 @@ func (t *CRLTemplate) list(now time.Time, issuer *x509.Certificate) (*crlList, e
 		return nil, err
 	}
 	l := &crlList{extra: t.Extensions, number: t.Number, base: t.BaseNumber, this: this, next: next, point: t.DistributionPoint, freshest: t.FreshestCRL,
-		alg: t.SignatureAlgorithm, count: len(t.Revoked)}
+		alg: t.SignatureAlgorithm}
 	return l, l.fill(t.Revoked)
 }
 
@@ -142,7 +142,7 @@ func (l *crlList) fill(entries []x509.RevocationListEntry) error {
 		if err != nil {
 			return err
 		}
-		l.entries = append(l.entries, der...)
+		l.put(der, 1)
 	}
 	return nil
 }

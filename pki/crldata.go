@@ -13,12 +13,6 @@ import (
 	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
-// cachedCRL is the list of that number.
-type cachedCRL struct {
-	number int64
-	der    []byte
-}
-
 const crlChunk = 512 << 10 // bytes of a part of a list in the store
 
 func chunkKey(name string, number int64, chunk int) string {
@@ -39,41 +33,24 @@ func (a *Authority) storeCRL(ctx context.Context, name string, p *published, der
 	return nil
 }
 
-// cacheKey tells complete from delta lists.
-func (p *published) cacheKey(name string) string {
-	if p.Base != 0 {
-		return name + ".delta"
-	}
-	return name
-}
-
-func (a *Authority) cacheCRL(name string, p *published, der []byte) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.crls[p.cacheKey(name)] = cachedCRL{p.Number, der}
-}
-
 // loadCRL returns a list that is published. The error wraps store.ErrNotFound if it isn't any more.
 func (a *Authority) loadCRL(ctx context.Context, name string, p *published) ([]byte, error) {
-	a.mu.Lock()
-	cached := a.crls[p.cacheKey(name)]
-	a.mu.Unlock()
-	if cached.number == p.Number {
-		return cached.der, nil
+	if der := a.crls.get(p.cacheKey(name), p.SHA256); der != nil {
+		return der, nil
 	}
-	var der bytes.Buffer
+	der := make([]byte, 0, p.Chunks*crlChunk)
 	for i := range p.Chunks {
 		record, err := a.store.Get(ctx, a.prefix+chunkKey(name, p.Number, i))
 		if err != nil {
 			return nil, fmt.Errorf("pki: CRL: %w", err)
 		}
-		der.Write(record.Value)
+		der = append(der, record.Value...)
 	}
-	if sum := sha256.Sum256(der.Bytes()); !bytes.Equal(sum[:], p.SHA256) {
+	if sum := sha256.Sum256(der); !bytes.Equal(sum[:], p.SHA256) {
 		return nil, fmt.Errorf("pki: CRL %d: %w: its parts don't have its checksum", p.Number, store.ErrCorrupt)
 	}
-	a.cacheCRL(name, p, der.Bytes())
-	return der.Bytes(), nil
+	a.crls.put(p.cacheKey(name), p.SHA256, der)
+	return der, nil
 }
 
 // dropCRLs removes the parts of lists that were published before and are not now, and of those that were begun in between and never
