@@ -122,12 +122,11 @@ func decode(at, data []byte) (value []byte, deleted bool, err error) {
 	if len(at) < 8 {
 		return nil, false, fmt.Errorf("a key of the log has %d bytes: %w", len(at), store.ErrCorrupt)
 	}
-	version, key := binary.BigEndian.Uint64(at), string(at[8:])
 	if len(data) < headerSize {
-		return nil, false, damaged(key, version, "it is missing or cut off")
+		return nil, false, damaged(string(at[8:]), binary.BigEndian.Uint64(at), "it is missing or cut off")
 	}
 	if binary.BigEndian.Uint32(data) != checksum(at, data[4:]) {
-		return nil, false, damaged(key, version, "its checksum is wrong")
+		return nil, false, damaged(string(at[8:]), binary.BigEndian.Uint64(at), "its checksum is wrong")
 	}
 	if data[4] == flagDeleted {
 		return nil, true, nil
@@ -155,34 +154,54 @@ func (x tx) get(key string) (store.Record, bool, error) {
 		return store.Record{}, false, nil
 	}
 	at := logKey(version, key)
-	value, deleted, err := decode(at, x.log.Get(at))
+	record, err := current(key, version, at, x.log.Get(at))
+	return record, err == nil, err
+}
+
+// current returns the record of a key from its newest entry of log.
+func current(key string, version uint64, at, data []byte) (store.Record, error) {
+	value, deleted, err := decode(at, data)
 	if err == nil && deleted {
 		err = damaged(key, version, "it is listed, but was deleted")
 	}
-	return store.Record{Key: key, Value: value, Version: version}, err == nil, err
+	return store.Record{Key: key, Value: value, Version: version}, err
 }
 
 func (x tx) list(prefix, after string, limit int) (store.Page, error) {
 	page := store.Page{Revision: x.revision}
 	size := 0
-	c := x.keys.Cursor()
-	k, _ := c.Seek([]byte(max(prefix, after)))
+	c, entries := x.keys.Cursor(), x.log.Cursor()
+	var at []byte
+	k, v := c.Seek([]byte(max(prefix, after)))
 	if after != "" && string(k) == after {
-		k, _ = c.Next()
+		k, v = c.Next()
 	}
-	for ; k != nil && bytes.HasPrefix(k, []byte(prefix)); k, _ = c.Next() {
+	for ; k != nil && bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
 		if len(page.Records) == limit || size >= store.PageBytes {
 			page.More = true
 			break
 		}
-		record, found, err := x.get(string(k))
+		if len(v) != 8 {
+			continue // as for get, it isn't there
+		}
+		version := binary.BigEndian.Uint64(v)
+		if version == 0 {
+			continue
+		}
+		at = append(append(at[:0], v...), k...)
+		found, data := entries.Seek(at)
+		if !bytes.Equal(found, at) {
+			data = nil
+		}
+		record, err := current(string(k), version, at, data)
 		if err != nil {
 			return store.Page{}, err
 		}
-		if found {
-			page.Records = append(page.Records, record)
-			size += len(record.Value)
+		if page.Records == nil {
+			page.Records = make([]store.Record, 0, min(limit, 64))
 		}
+		page.Records = append(page.Records, record)
+		size += len(record.Value)
 	}
 	return page, nil
 }
