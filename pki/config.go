@@ -181,7 +181,9 @@ func (a *Authority) place(ctx context.Context, issuer *Issuer, bits int) (*place
 		return nil, err
 	}
 	p.shard = shardOf(p.serial, c.CRL.Shards)
-	p.urls, err = a.urlsOf(c, issuer, p.shard)
+	if p.urls, err = a.urlsOf(c, issuer, p.shard); err == nil && len(p.urls.CRL) == 0 {
+		p.shard = 0 // what doesn't say where its list is belongs to that of all
+	}
 	return p, err
 }
 

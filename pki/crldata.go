@@ -25,12 +25,22 @@ func (a *Authority) storeCRL(ctx context.Context, name string, p *published, der
 	p.SHA256 = sum[:]
 	for part := range slices.Chunk(der, crlChunk) {
 		op := store.Op{Kind: store.Put, Key: a.prefix + chunkKey(name, p.Number, p.Chunks), Value: part, Expect: store.Any}
+		p.Chunks++ // whatever becomes of it, since its answer may be lost
 		if _, err := a.apply(ctx, op); err != nil {
 			return err
 		}
-		p.Chunks++
 	}
 	return nil
+}
+
+// removeCRL removes the parts of a list, which may be nil, that is not published and won't be.
+func (a *Authority) removeCRL(ctx context.Context, name string, p *published) {
+	if p == nil {
+		return
+	}
+	for i := range p.Chunks {
+		_, _ = a.apply(ctx, a.remove(chunkKey(name, p.Number, i), store.Any))
+	}
 }
 
 // loadCRL returns a list that is published. The error wraps store.ErrNotFound if it isn't any more.
@@ -59,9 +69,7 @@ func (a *Authority) dropCRLs(ctx context.Context, name string, before, now *crlR
 	live := []int64{now.Number, now.of(CRLScope{Delta: true}).Number}
 	for _, p := range []published{before.published, before.of(CRLScope{Delta: true})} {
 		if p.Number != 0 && !slices.Contains(live, p.Number) {
-			for i := range p.Chunks {
-				_, _ = a.apply(ctx, a.remove(chunkKey(name, p.Number, i), store.Any))
-			}
+			a.removeCRL(ctx, name, &p)
 		}
 	}
 	const most = 10 // that failed in a row

@@ -124,9 +124,19 @@ func TestDeltaCRL(t *testing.T) {
 		t.Errorf("%d changes are left that the complete list has", left)
 	}
 	now = now.Add(1200 * day / 2)
-	if _, err := f.Tidy(ctx, nil); err != nil {
-		t.Fatal(err)
+	if p, err := f.Tidy(ctx, nil); err != nil || p.Unlisted != 2 {
+		t.Fatalf("tidied %+v, %v; the last list that has the two is from before their end", p, err)
 	}
+	if list := f.scoped(t, root, complete); len(list.RevokedCertificateEntries) != 2 {
+		t.Errorf("the list that is made after their end has %d entries", len(list.RevokedCertificateEntries))
+	}
+	if p, err := f.Tidy(ctx, nil); err != nil || p.Unlisted != 0 || p.Revoked != 2 {
+		t.Fatalf("tidied %+v, %v", p, err)
+	}
+	if got := reasons(f.scoped(t, root, delta)); len(got) != 2 || got[serials[1]] != reasonRemoveFromCRL || got[serials[2]] != reasonRemoveFromCRL {
+		t.Errorf("the first delta list after they were removed has %v", got)
+	}
+	now = now.Add(66 * time.Hour)
 	g := firmOn(t, f.house, f.store, &Options{Now: f.engine.now})
 	if list := g.scoped(t, root, complete); len(list.RevokedCertificateEntries) != 0 {
 		t.Errorf("%d entries are left of certificates that have expired", len(list.RevokedCertificateEntries))

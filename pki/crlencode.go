@@ -96,6 +96,8 @@ const maxLinted = 1000
 
 // signList lints a list, signs it, and checks the signature.
 func (ca *CA) signList(ctx context.Context, l *crlList) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, crlSigning)
+	defer cancel()
 	key, err := ca.key(ctx)
 	if err != nil {
 		return nil, err

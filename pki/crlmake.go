@@ -2,8 +2,10 @@ package pki
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,29 +22,36 @@ func (a *Authority) makeCRL(ctx context.Context, job *crlJob, r *crlRecord, vers
 		return nil, nil, fmt.Errorf("pki: CRL: issuer %s: its usage doesn't allow %s: %w", job.issuer.ID, SignCRLs, backend.ErrNotPermitted)
 	}
 	now := a.engine.now()
-	if r.Owner != "" && now.Before(r.Until) {
+	if r.leased(now) {
 		return nil, nil, errCRLBusy
 	}
-	if _, err := job.ca.key(ctx); err != nil {
+	if err := errors.Join(job.reachable(ctx), a.points(ctx, job, new(crlList))); err != nil {
 		return nil, nil, err // no number is taken for what can't be signed
 	}
+	key := "crl/" + job.name
 	next := *r
 	next.Taken, next.Owner, next.Until = r.Taken+1, uuid.NewString(), now.Add(crlLease).UTC()
-	version, err := a.apply(ctx, a.put("crl/"+job.name, store.Expect(version), next))
+	version, err := a.apply(ctx, a.put(key, store.Expect(version), next))
 	if err != nil {
 		return nil, nil, err
 	}
-	der, done, err := a.signCRL(ctx, job, &next)
+	held, stop := a.keepLease(ctx, key, next, version)
+	der, done, err := a.signCRL(held, job, &next)
 	if err == nil {
-		err = a.storeCRL(ctx, job.name, done, der)
+		err = a.storeCRL(held, job.name, done, der)
 	}
+	if lost := context.Cause(held); err != nil && errors.Is(lost, store.ErrConflict) {
+		err = lost
+	}
+	version = stop()
 	again, cancel := detached(ctx)
 	defer cancel()
 	next.Owner, next.Until = "", time.Time{}
 	if err != nil {
-		r.Taken = next.Taken
-		r.Owner, r.Until = "", time.Time{}
-		_, _ = a.apply(again, a.put("crl/"+job.name, store.Expect(version), r)) // else the lease ends by itself
+		if !errors.Is(err, store.ErrConflict) {
+			_, _ = a.apply(again, a.put(key, store.Expect(version), next)) // else the lease ends by itself
+		}
+		a.removeCRL(again, job.name, done)
 		return nil, nil, err
 	}
 	if job.scope.Delta {
@@ -50,15 +59,28 @@ func (a *Authority) makeCRL(ctx context.Context, job *crlJob, r *crlRecord, vers
 	} else {
 		next.published = *done
 	}
-	if _, err := a.apply(again, a.put("crl/"+job.name, store.Expect(version), next)); err != nil {
+	if _, err := a.apply(again, a.put(key, store.Expect(version), next)); err != nil {
+		if errors.Is(err, store.ErrConflict) { // else it may be published
+			a.removeCRL(again, job.name, done)
+		}
 		return nil, nil, err
 	}
 	a.crls.put(done.cacheKey(job.name), done.SHA256, der)
 	a.dropCRLs(again, job.name, r, &next)
 	if !job.scope.Delta { // the complete list has them
+		again, cancel := detached(ctx) // there may be many
+		defer cancel()
 		a.dropChanges(again, job.name, done.Covers)
 	}
 	return der, done, nil
+}
+
+// reachable returns why the key of a list can't be had, if it can't.
+func (j *crlJob) reachable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, crlSigning)
+	defer cancel()
+	_, err := j.ca.key(ctx)
+	return err
 }
 
 // signCRL reads what there is to say and signs a list of it.
@@ -68,35 +90,94 @@ func (a *Authority) signCRL(ctx context.Context, job *crlJob, r *crlRecord) ([]b
 	if done.Covers, err = a.staleVersion(ctx, job.name); err != nil {
 		return nil, nil, err
 	}
-	urls, err := a.urlsOf(job.config, job.issuer, job.scope.Shard)
-	if err != nil && job.scope.Shard > 0 {
+	// Read after that, so that the first revocation in a shard doesn't come with a configuration that has none.
+	if job.config, err = a.config(ctx); err != nil {
 		return nil, nil, err
 	}
-	l := &crlList{number: big.NewInt(r.Taken), alg: job.issuer.CRLAlgorithm, this: a.engine.now().UTC().Truncate(time.Second)}
-	if job.scope.Shard > 0 {
-		l.point = urls.CRL
+	job.crl = job.config.CRL.orDefault()
+	now := a.engine.now()
+	l := &crlList{number: big.NewInt(r.Taken), alg: job.issuer.CRLAlgorithm, this: r.thisUpdate(now)}
+	if err := a.points(ctx, job, l); err != nil {
+		return nil, nil, err
 	}
 	validity := job.crl.Expiry
 	if job.scope.Delta {
 		done.Base = r.Number
 		l.base, validity = big.NewInt(r.Number), deltaIntervals*job.crl.DeltaInterval
-	} else if err == nil && !(job.scope.Shard == 0 && job.config.Shards > 0) {
-		l.freshest = urls.DeltaCRL
 	}
 	l.next = l.this.Add(validity).Truncate(time.Second)
 	t := CRLTemplate{Number: l.number, ThisUpdate: l.this, NextUpdate: l.next}
-	if _, err := t.list(a.engine.now(), job.ca.cert); err != nil {
+	if l.this.After(now) {
+		now = l.this
+	}
+	if _, err := t.list(now, job.ca.cert); err != nil {
 		return nil, nil, err
 	}
 	if err := a.readCRL(ctx, job, l, r); err != nil {
 		return nil, nil, err
 	}
+	done.Entries = l.count
 	der, err := job.ca.signList(ctx, l)
 	if err != nil {
 		return nil, nil, err
 	}
-	done.ThisUpdate, done.NextUpdate, done.Entries = l.this, l.next, l.count
+	done.ThisUpdate, done.NextUpdate = l.this, l.next
 	return der, done, nil
+}
+
+// thisUpdate returns the time of the next list: now, or that of the last one if the clock of the process that made that is a little ahead,
+// so that a list with a greater number never is the older one.
+func (r *crlRecord) thisUpdate(now time.Time) time.Time {
+	this := now.UTC().Truncate(time.Second)
+	for _, last := range []published{r.published, r.of(CRLScope{Delta: true})} {
+		if last.Number != 0 && last.ThisUpdate.After(this) && last.ThisUpdate.Sub(now) <= crlSkew {
+			this = last.ThisUpdate.UTC()
+		}
+	}
+	return this
+}
+
+// errNoPoint says that the list of a shard would be taken for that of all certificates.
+var errNoPoint = fmt.Errorf("pki: CRL: there are shards, and no URL of CRLs that tells them apart: %w", backend.ErrInvalidParams)
+
+// points fills in where a list and its delta list are to be found.
+//
+// The list of a shard has the URLs of all issuers that have its name and key: what they sign has theirs, and a verifier takes a list only
+// if it names one of a certificate's (RFC 5280, Section 6.3.3 (b)(2)(i)).
+func (a *Authority) points(ctx context.Context, job *crlJob, l *crlList) error {
+	urls, err := a.urlsOf(job.config, job.issuer, job.scope.Shard)
+	if job.scope.Shard == 0 {
+		if err == nil && job.config.Shards == 0 {
+			l.freshest = urls.DeltaCRL
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	issuers, err := a.Issuers(ctx)
+	if err != nil {
+		return err
+	}
+	l.freshest, l.point = urls.DeltaCRL, urls.CRL
+	for _, issuer := range issuers {
+		if issuer.ID == job.issuer.ID || signer(issuer.Certificate()) != signer(job.ca.cert) {
+			continue
+		}
+		urls, err := a.urlsOf(job.config, issuer, job.scope.Shard)
+		if err != nil {
+			continue // it can't issue certificates that have a shard
+		}
+		for _, url := range urls.CRL {
+			if !slices.Contains(l.point, url) {
+				l.point = append(slices.Clip(l.point), url)
+			}
+		}
+	}
+	if len(l.point) == 0 {
+		return errNoPoint
+	}
+	return nil
 }
 
 // shardOf returns the shard of a serial number: always the same one, and each as often as others.

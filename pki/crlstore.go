@@ -72,8 +72,6 @@ func (r *crlRecord) of(scope CRLScope) published {
 	return *r.Delta
 }
 
-const crlLease = 2 * time.Minute // for making a list; a longer one may be made in vain, and does no harm
-
 var errCRLBusy = fmt.Errorf("pki: CRL: it is being made: %w", backend.ErrUnavailable)
 
 // CRL returns the newest complete revocation list of an issuer. If a certificate was revoked or released since the last
@@ -150,12 +148,45 @@ func (a *Authority) crl(ctx context.Context, ref string, scope CRLScope, force b
 	if err != nil {
 		return nil, err
 	}
-	if scope.Delta { // there is none without a complete list
-		if _, err := a.crl(ctx, ref, CRLScope{Shard: scope.Shard}, false); err != nil {
+	lost := uint64(0) // version of the record of a list that could not be read
+	for try := 0; ; try++ {
+		fresh, err := a.freshCRL(ctx, job)
+		if err != nil {
+			return nil, err
+		}
+		if fresh.der == nil {
+			fresh.der, err = a.loadCRL(ctx, job.name, &fresh.published)
+		}
+		if (errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrCorrupt)) && try < maxTries && (lost != fresh.version || fresh.stale == nil) {
+			// The next one has replaced it meanwhile, or it is lost, and the revocations are not.
+			job.force, lost = lost == fresh.version, fresh.version
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return fresh.crl(fresh.der, fresh.stale), nil
+	}
+}
+
+// freshCRL is a list that is published.
+type freshCRL struct {
+	published
+	der     []byte // nil if it was made before, and not read
+	version uint64 // of the scope's record then
+	stale   error  // why it is not the newest one that there could be
+}
+
+// freshCRL makes a list if it is due, or forced, and finds out what is published.
+func (a *Authority) freshCRL(ctx context.Context, job *crlJob) (*freshCRL, error) {
+	if job.scope.Delta { // there is none without a complete list
+		complete := *job
+		complete.scope.Delta, complete.force = false, false
+		if _, err := a.freshCRL(ctx, &complete); err != nil {
 			return nil, err
 		}
 	}
-	lost := uint64(0) // version of the record of a list that could not be read
+	taken := int64(-1) // before we were called; a greater number is of a list that was begun later
 	for try := 0; ; try++ {
 		var r crlRecord
 		version, err := a.readIf(ctx, "crl/"+job.name, &r)
@@ -166,34 +197,26 @@ func (a *Authority) crl(ctx context.Context, ref string, scope CRLScope, force b
 		if err != nil {
 			return nil, err
 		}
-		last, now := r.of(scope), a.engine.now()
-		var stale error
-		if job.force || job.due(&r, changed, now) {
-			der, done, err := a.makeCRL(ctx, job, &r, version)
-			switch {
-			case err == nil:
-				return done.crl(der, nil), nil
-			case errors.Is(err, store.ErrConflict) && try < maxTries:
-				job.force = false // somebody else has begun one after we were called
-				if err := ctx.Err(); err != nil {
-					return nil, fmt.Errorf("pki: CRL: %w", err)
-				}
-				continue
-			case last.Number == 0 || !last.NextUpdate.After(now):
-				return nil, err
+		if try == 0 {
+			taken = r.Taken
+		}
+		last, now := r.of(job.scope), a.engine.now()
+		if !(job.force && last.Number <= taken) && !job.due(&r, changed, now) {
+			return &freshCRL{published: last, version: version}, nil
+		}
+		der, done, err := a.makeCRL(ctx, job, &r, version)
+		switch {
+		case err == nil:
+			return &freshCRL{published: *done, der: der}, nil
+		case errors.Is(err, store.ErrConflict) && try < maxTries: // somebody else has begun one
+			if err := ctx.Err(); err != nil {
+				return nil, fmt.Errorf("pki: CRL: %w", err)
 			}
-			stale = err
-		}
-		der, err := a.loadCRL(ctx, job.name, &last)
-		if (errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrCorrupt)) && try < maxTries {
-			// The next one has replaced it meanwhile, or it is lost, and the revocations are not.
-			job.force, lost = lost == version, version
-			continue
-		}
-		if err != nil {
+		case last.Number == 0 || !last.NextUpdate.After(now):
 			return nil, err
+		default:
+			return &freshCRL{published: last, version: version, stale: err}, nil
 		}
-		return last.crl(der, stale), nil
 	}
 }
 
@@ -204,6 +227,8 @@ func (j *crlJob) due(r *crlRecord, changed uint64, now time.Time) bool {
 	switch {
 	case last.Number == 0:
 		return true
+	case last.ThisUpdate.Sub(now) > crlSkew:
+		return true // it was made by a process whose clock was wrong, and nobody takes it yet
 	case j.scope.Delta:
 		return last.Base != r.Number || left < j.crl.DeltaInterval || changed > last.Covers && now.Sub(last.ThisUpdate) >= j.crl.DeltaInterval
 	}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
 // maintainAtOnce is how many issuers are seen to at the same time.
@@ -54,39 +57,64 @@ func (a *Authority) Maintain(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// makeDue makes the lists of one signer that are due. It ends with the first one that none of the issuers can make.
+// makeDue makes the lists of one signer that are due. It ends with the first one that none of the issuers can make, unless that is the
+// fault of what the store has of it.
 func (a *Authority) makeDue(ctx context.Context, issuers []*Issuer, config *configRecord) error {
-	scopes := []CRLScope{{}}
-	if config.Shards > 0 {
-		scopes = nil
-		for shard := 1; shard <= config.Shards; shard++ {
-			scopes = append(scopes, CRLScope{Shard: shard})
-		}
+	var scopes []CRLScope
+	for shard := 1; shard <= config.Shards; shard++ {
+		scopes = append(scopes, CRLScope{Shard: shard, Delta: config.CRL.Delta}) // a delta list's complete one is made if that is due
 	}
+	if config.CRL.Shards == 0 || !slices.ContainsFunc(issuers, func(i *Issuer) bool { return a.sharded(config, i) }) {
+		// What is issued now is in the list of everything.
+		scopes = append(scopes, CRLScope{Delta: config.CRL.Delta && config.Shards == 0})
+	}
+	var failed []error
 	for _, scope := range scopes {
-		if config.CRL.Delta {
-			scope.Delta = true // it makes the complete one if that is due
+		err := a.makeDueOf(ctx, issuers, scope)
+		if err == nil {
+			continue
 		}
-		var errs []error
-		for _, issuer := range issuers {
-			crl, err := a.crl(ctx, issuer.ID, scope, false)
-			if err == nil {
-				err = crl.Stale
-			}
-			if err == nil || errors.Is(err, errCRLBusy) {
-				errs = nil
-				break
-			}
-			errs = append(errs, fmt.Errorf("issuer %s: %w", issuer.ID, err))
-			if ctx.Err() != nil {
-				break
-			}
-		}
-		if errs != nil {
-			return errors.Join(errs...)
+		failed = append(failed, err)
+		if !errors.Is(err, store.ErrCorrupt) || ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(failed...)
+}
+
+// sharded reports whether what an issuer signs says which shard it is in.
+func (a *Authority) sharded(config *configRecord, issuer *Issuer) bool {
+	urls, err := a.urlsOf(*config, issuer, 1)
+	return err != nil || len(urls.CRL) > 0
+}
+
+// makeDueOf makes a list with the first of the issuers that can.
+func (a *Authority) makeDueOf(ctx context.Context, issuers []*Issuer, scope CRLScope) error {
+	var errs []error
+	for _, issuer := range issuers {
+		job, err := a.crlJob(ctx, issuer.ID, scope, false)
+		var fresh *freshCRL
+		if err == nil {
+			fresh, err = a.freshCRL(ctx, job)
+		}
+		if err == nil {
+			err = fresh.stale
+		}
+		if err == nil || errors.Is(err, errCRLBusy) {
+			return nil
+		}
+		if errors.Is(err, errNoPoint) {
+			var r crlRecord
+			if _, readErr := a.readIf(ctx, "crl/"+job.name, &r); readErr == nil && r.Number == 0 {
+				return nil // there never was one, and nobody is told of it
+			}
+		}
+		errs = append(errs, fmt.Errorf("issuer %s: %w", issuer.ID, err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Run calls Maintain now and then every interval, until ctx ends, and tells report, which may be nil, each error. It returns

@@ -200,7 +200,7 @@ func (a *Authority) renewResponder(ctx context.Context, who string, record store
 	if !ca.cert.NotAfter.After(old.Certificate.NotAfter) {
 		return nil // it ends with its issuer
 	}
-	if mine, err := a.turn(ctx, "ocsp-responder-"+who, crlLease); err != nil || !mine {
+	if mine, err := a.turn(ctx, "ocsp-responder-"+who, responderTurn); err != nil || !mine {
 		return err
 	}
 	next, err := a.certifyResponder(ctx, issuer, ca, old.Key, old.Template)
@@ -212,6 +212,9 @@ func (a *Authority) renewResponder(ctx context.Context, who string, record store
 	_, err = a.apply(ctx, a.put("ocsp-responders/"+who, store.Expect(record.Version), next))
 	return err
 }
+
+// responderTurn is how long others leave the renewal of a responder to the process that has begun it.
+const responderTurn = 2 * time.Minute
 
 // issuerOf returns the issuer of a signer that has a usage and is valid longest.
 func (a *Authority) issuerOf(ctx context.Context, who string, usage IssuerUsage) (*Issuer, *CA, error) {

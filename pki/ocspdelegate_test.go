@@ -63,7 +63,7 @@ func TestOCSPResponder(t *testing.T) {
 		t.Errorf("Maintain: %v", err)
 	}
 	must(t, f.house.registry.Grant(ctx, f.mount, "p384"))
-	now = now.Add(crlLease)
+	now = now.Add(responderTurn)
 	must(t, f.Maintain(ctx))
 	renewed, err := f.OCSPResponder(ctx, "root")
 	if err != nil || renewed.Certificate.Equal(cert) || !renewed.Certificate.NotAfter.After(cert.NotAfter) || renewed.Key.Name != "p256-b" ||
@@ -196,6 +196,7 @@ func TestPresignOCSP(t *testing.T) {
 		t.Errorf("after half of the time: %d, %v", n, err)
 	}
 	now = now.Add(1000 * day)
+	f.list(t, "root")
 	if p, err := f.Tidy(ctx, nil); err != nil || p.Removed != 3 {
 		t.Fatalf("tidied %+v, %v", p, err)
 	}

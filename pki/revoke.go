@@ -91,10 +91,15 @@ func (a *Authority) adopt(ctx context.Context, cert *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
+	config, err := a.config(ctx)
+	if err != nil {
+		return err
+	}
 	for _, issuer := range issuers {
 		parent := issuer.Certificate()
 		if string(parent.RawSubject) == string(cert.RawIssuer) && cert.CheckSignatureFrom(parent) == nil {
-			r := certRecord{State: StateIssued, DER: cert.Raw, Issuer: issuer.ID, Signer: signer(parent), Issued: a.engine.now().UTC().Truncate(time.Second)}
+			r := certRecord{State: StateIssued, DER: cert.Raw, Issuer: issuer.ID, Signer: signer(parent), Issued: a.engine.now().UTC().Truncate(time.Second),
+				Shard: a.shardIn(&config, issuer, cert)}
 			if _, err = a.insert(ctx, cert, r); errors.Is(err, store.ErrConflict) {
 				return nil // somebody else has done so
 			}
@@ -102,6 +107,21 @@ func (a *Authority) adopt(ctx context.Context, cert *x509.Certificate) error {
 		}
 	}
 	return fmt.Errorf("pki: certificate %s: no issuer of this authority has signed it: %w", FormatSerial(cert.SerialNumber), store.ErrNotFound)
+}
+
+// shardIn returns the shard whose list a certificate names, which need not be that of the shards that there are now; 0 if it names none.
+func (a *Authority) shardIn(config *configRecord, issuer *Issuer, cert *x509.Certificate) int {
+	if len(cert.CRLDistributionPoints) == 0 {
+		return 0
+	}
+	for shards := range config.Shards {
+		shard := shardOf(cert.SerialNumber, config.Shards-shards)
+		urls, err := a.urlsOf(*config, issuer, shard)
+		if err == nil && slices.ContainsFunc(urls.CRL, func(url string) bool { return slices.Contains(cert.CRLDistributionPoints, url) }) {
+			return shard
+		}
+	}
+	return 0
 }
 
 func (a *Authority) revoke(ctx context.Context, serial *big.Int, reason int, at time.Time) (*Revocation, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ type contender struct {
 
 	// narrow returns ECDSA signing that may use the token for so many operations at once.
 	narrow func(parallel int) (operation, error)
+
+	// lists makes the revocation lists of a new store in the file path.
+	lists func(path string, entries, shards int) (crlCost, error)
 }
 
 // session is a contender in its process.
@@ -44,6 +48,7 @@ type session struct {
 //	cold    LABEL                     ns to the first signature
 //	keys    KEYS NS                   keys opened, and ns, of at most that many keys in about that time
 //	queue   PARALLEL GOROUTINES NS    see waits.summary
+//	lists   FILE ENTRIES SHARDS       see crlCost
 func serve(name string, in io.Reader, out io.Writer) error {
 	c, ok := contenders[name]
 	if !ok {
@@ -66,9 +71,9 @@ func serve(name string, in io.Reader, out io.Writer) error {
 }
 
 func (s *session) answer(command string, arguments []string) ([]string, error) {
-	// Algorithm or label, if there is one, comes first; the rest are integers.
+	// Algorithm, label or file, if there is one, comes first; the rest are integers.
 	var text string
-	if n := len(arguments); n > 0 && (command == "rate" || command == "allocs" || command == "cold") {
+	if n := len(arguments); n > 0 && slices.Contains([]string{"rate", "allocs", "cold", "lists"}, command) {
 		text, arguments = arguments[0], arguments[1:]
 	}
 	n := make([]int, 3)
@@ -106,6 +111,9 @@ func (s *session) answer(command string, arguments []string) ([]string, error) {
 			return nil, err
 		}
 		return wait(op, n[1], time.Duration(n[2]))
+	case command == "lists" && s.lists != nil:
+		c, err := s.lists(text, n[0], n[1])
+		return numbers(c.cpu, c.base, c.peak, c.resident, c.entries), err
 	}
 	return nil, fmt.Errorf("%s: %w", command, errors.ErrUnsupported)
 }

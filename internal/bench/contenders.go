@@ -41,6 +41,7 @@ var contenders = map[string]contender{
 	contenderBare:    {open: bareServer},
 	contenderIssues:  {open: issuesKeys},
 	contenderByHand:  {open: byHandKeys},
+	contenderCRLs:    {lists: crlPeak},
 	contenderOurs:    {open: oursKeys, cold: oursCold, keys: oursOpen, narrow: oursNarrow},
 }
 
