@@ -29,6 +29,7 @@ type km struct {
 	signs atomic.Int64
 	spoil func(signature []byte) []byte // changes what is returned; nil changes nothing
 	seen  func(message []byte)          // is told what was signed before the signature is returned; nil is not
+	hang  string                        // a key that never answers
 }
 
 type kmParams string
@@ -66,7 +67,11 @@ func (m *km) Open(_ context.Context, params backend.Params) (backend.Key, error)
 		ID: "km:" + string(p), Public: key.Public(), Mode: backend.CallLocal,
 		Capabilities: backend.Capabilities{Algorithm: backend.Describe(key.Public()), Usages: backend.UsageSign | backend.UsageVerify, Signatures: algs},
 	})
-	return signKey{h, h.Signing(func(_ context.Context, req backend.SignRequest) ([]byte, error) {
+	return signKey{h, h.Signing(func(ctx context.Context, req backend.SignRequest) ([]byte, error) {
+		if m.hang != "" && m.hang == string(p) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
 		m.signs.Add(1)
 		opts := crypto.SignerOpts(req.Hash)
 		data := req.Digest

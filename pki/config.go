@@ -35,6 +35,7 @@ type CRLConfig struct {
 	// long; at most MaxShards. 0 is one CRL for all. URLs.CRL and URLs.DeltaCRL must have {{shard}} then, which a
 	// certificate has the number of its shard for. A shard's CRL names its URLs, so that these must not be changed while
 	// there are certificates that have them. More or fewer shards count for new certificates; the others keep theirs.
+	// 0 doesn't go with such URLs any more; 1 does. A certificate that names no CRL is in the list of everything.
 	Shards int `json:"shards"`
 }
 
