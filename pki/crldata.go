@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -63,8 +65,8 @@ func (a *Authority) loadCRL(ctx context.Context, name string, p *published) ([]b
 	return der, nil
 }
 
-// dropCRLs removes the parts of lists that were published before and are not now, and of those that were begun in between and never
-// published. What is left goes with the next list.
+// dropCRLs removes the parts of lists that were published before and are not now, and of those that were begun and never published. What
+// is left goes with the next list.
 func (a *Authority) dropCRLs(ctx context.Context, name string, before, now *crlRecord) {
 	live := []int64{now.Number, now.of(CRLScope{Delta: true}).Number}
 	for _, p := range []published{before.published, before.of(CRLScope{Delta: true})} {
@@ -72,13 +74,23 @@ func (a *Authority) dropCRLs(ctx context.Context, name string, before, now *crlR
 			a.removeCRL(ctx, name, &p)
 		}
 	}
-	const most = 10 // that failed in a row
-	for number := max(now.Number, live[1]) - 1; number > max(before.Number, before.of(CRLScope{Delta: true}).Number, now.Taken-most); number-- {
-		for i := 0; ; i++ {
-			if _, err := a.store.Get(ctx, a.prefix+chunkKey(name, number, i)); err != nil {
-				break
-			}
-			_, _ = a.apply(ctx, a.remove(chunkKey(name, number, i), store.Any))
+	// What processes left that were killed. One value of each list is read, the oldest first.
+	prefix, after, newest := a.prefix+"crl-data/"+name+"/", "", slices.Max(live)
+	for ctx.Err() == nil {
+		page, err := a.store.List(ctx, prefix, after, 1)
+		if err != nil || len(page.Records) == 0 {
+			return
+		}
+		after = page.Records[0].Key
+		text, _, _ := strings.Cut(strings.TrimPrefix(after, prefix), "/")
+		number, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || number >= newest { // of a greater one, somebody may be storing parts
+			return
+		}
+		if slices.Contains(live, number) {
+			after = a.prefix + chunkKey(name, number, 999_999)
+		} else {
+			_, _ = a.apply(ctx, store.Op{Kind: store.Delete, Key: after, Expect: store.Any})
 		}
 	}
 }

@@ -5,6 +5,7 @@ package pki
 import (
 	"bufio"
 	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,9 +30,15 @@ import (
 	"github.com/managedkeys/managedkeys/managedkey/store/postgres"
 )
 
-// envKill makes TestKillChild a program that issues, revokes and makes CRLs on the store that it names, and envParts one whose lists
-// are divided and have changes.
-const envKill, envParts = "PKI_TEST_KILL", "PKI_TEST_KILL_PARTS"
+// envKill makes TestKillChild a program that issues, revokes and makes CRLs on the store that it names, envParts one whose lists
+// are divided and have changes, and envRound says how many were killed before.
+const envKill, envParts, envRound = "PKI_TEST_KILL", "PKI_TEST_KILL_PARTS", "PKI_TEST_KILL_ROUND"
+
+// killClock returns the clock of a round. Each begins when the lease of the list that the last one was making has ended, and not later:
+// a kill costs no more.
+func killClock(round int) func() time.Time {
+	return func() time.Time { return time.Now().Add(time.Duration(round) * crlLease) }
+}
 
 // killShards is how many lists certificates are divided among.
 const killShards = 3
@@ -71,14 +79,19 @@ func TestKillChild(t *testing.T) {
 	if at == "" {
 		return
 	}
-	s := openKilled(t, at)
-	h := newHouse(t, &Options{Now: time.Now})
+	round, err := strconv.Atoi(os.Getenv(envRound))
+	must(t, err)
+	s, clock := openKilled(t, at), &Options{Now: killClock(round)}
+	h := newHouse(t, clock)
 	h.km.keys["ed25519"] = killKey()
 	h.km.seen = func(message []byte) { fmt.Println("S " + base64.StdEncoding.EncodeToString(message)) }
-	f := firmOn(t, h, s, &Options{Now: time.Now})
+	f := firmOn(t, h, s, clock)
 	f.prefix = killPrefix
-	name := fmt.Sprintf("root-%d", os.Getpid())
-	f.root(t, "ed25519", name)
+	const name = "root"
+	if round == 0 {
+		f.root(t, "ed25519", name)
+	}
+	rekey(t, h, s)
 	if parts {
 		must(t, f.SetURLs(t.Context(), URLs{CRL: []string{"http://a.example/{{shard}}"}, DeltaCRL: []string{"http://a.example/{{shard}}/delta"}}))
 		must(t, f.SetCRLConfig(t.Context(), CRLConfig{AutoRebuild: true, Delta: true, Shards: killShards}))
@@ -137,9 +150,10 @@ func TestKill(t *testing.T) {
 
 func testKill(t *testing.T, at string, parts bool) {
 	var seen killed
-	for round := range 8 {
+	const rounds = 8
+	for round := range rounds {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKillChild$")
-		cmd.Env = append(os.Environ(), envKill+"="+at)
+		cmd.Env = append(os.Environ(), envKill+"="+at, envRound+"="+strconv.Itoa(round))
 		if parts {
 			cmd.Env = append(cmd.Env, envParts+"=1")
 		}
@@ -167,12 +181,14 @@ func testKill(t *testing.T, at string, parts bool) {
 	}
 	h := newHouse(t, nil)
 	h.km.keys["ed25519"] = killKey()
-	// What the last process had begun may be taken over, and the next lists of changes are due.
 	s := openKilled(t, at)
-	f := firmOn(t, h, s, &Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	rekey(t, h, s)
+	f := firmOn(t, h, s, &Options{Now: killClock(rounds)})
 	f.prefix = killPrefix
 	seen.check(t, f)
-	rekey(t, h, s)
+	seen.checkNext(t, f, parts)
+	f = firmOn(t, h, s, &Options{Now: func() time.Time { return time.Now().Add(time.Hour) }}) // the next lists of changes are due
+	f.prefix = killPrefix
 	seen.checkLists(t, f, parts)
 }
 
@@ -180,6 +196,12 @@ func testKill(t *testing.T, at string, parts bool) {
 type killed struct {
 	signed            [][]byte
 	returned, revoked []string
+	last              map[string]int64 // numbers of lists that were signed, by sequence
+}
+
+// sequence is what lists have in common whose numbers must grow: the issuer, and which certificates they are about.
+func sequence(list *x509.RevocationList) string {
+	return list.Issuer.String() + string(list.AuthorityKeyId) + string(listExtension(list, oidIssuingPoint, true))
 }
 
 // add takes a line of a process. It reports whether it may have been printed.
@@ -217,9 +239,10 @@ func (k *killed) check(t *testing.T, f *firm) {
 		}
 	}
 	serials, certificates, last := map[string]bool{}, 0, map[string]int64{}
+	k.last = last
 	for _, tbs := range k.signed {
 		if list := parseTBSList(tbs); list != nil {
-			issuer := list.Issuer.String() + string(list.AuthorityKeyId) + string(listExtension(list, oidIssuingPoint, true))
+			issuer := sequence(list)
 			if n := list.Number.Int64(); n <= last[issuer] {
 				t.Errorf("CRL %d was signed after %d", n, last[issuer])
 			} else {
@@ -263,6 +286,22 @@ func rekey(t *testing.T, h *house, s store.Store) {
 	}
 }
 
+// checkNext has the lists made next that the last process may have been making, at once, with numbers that were never signed.
+func (k *killed) checkNext(t *testing.T, f *firm, parts bool) {
+	for shard := range killShards + 1 {
+		if shard > 0 && !parts {
+			continue
+		}
+		crl, err := f.RotateScopedCRL(t.Context(), "root", CRLScope{Shard: shard})
+		must(t, err)
+		list, err := x509.ParseRevocationList(crl.DER)
+		must(t, err)
+		if last := k.last[sequence(list)]; last == 0 || crl.Number <= last {
+			t.Errorf("the next list of shard %d has number %d, and %d was signed", shard, crl.Number, last)
+		}
+	}
+}
+
 // checkLists has lists made of what the processes left.
 func (k *killed) checkLists(t *testing.T, f *firm, parts bool) {
 	ctx, listed := t.Context(), map[string]bool{}
@@ -292,6 +331,16 @@ func (k *killed) checkLists(t *testing.T, f *firm, parts bool) {
 			t.Errorf("lists of %s have %d certificates; %d are revoked", issuer.Name, len(got), len(want))
 		}
 		maps.Copy(listed, got)
+	}
+	for record, err := range f.all(ctx, "crl-data/") {
+		must(t, err)
+		name, rest, _ := strings.Cut(strings.TrimPrefix(record.Key, f.prefix+"crl-data/"), "/")
+		var r crlRecord
+		_, err = f.read(ctx, "crl/"+name, &r)
+		must(t, err)
+		if part, _, _ := strings.Cut(rest, "/"); part != fmt.Sprintf("%020d", r.Number) && part != fmt.Sprintf("%020d", r.of(CRLScope{Delta: true}).Number) {
+			t.Errorf("a part of a list is left that was not published: %s", record.Key)
+		}
 	}
 	missing := slices.DeleteFunc(slices.Clone(k.revoked), func(serial string) bool { return listed[serial] })
 	if len(missing) > 0 || len(k.revoked) == 0 {
