@@ -104,6 +104,9 @@ func (a *Authority) signCRL(ctx context.Context, job *crlJob, r *crlRecord) ([]b
 	if job.scope.Delta {
 		done.Base = r.Number
 		l.base, validity = big.NewInt(r.Number), deltaIntervals*job.crl.DeltaInterval
+		if len(r.Points) > 0 {
+			l.point = r.Points // a delta list has the scope of its base (RFC 5280, Section 6.3.3 (c))
+		}
 	}
 	l.next = l.this.Add(validity).Truncate(time.Second)
 	t := CRLTemplate{Number: l.number, ThisUpdate: l.this, NextUpdate: l.next}
@@ -121,7 +124,7 @@ func (a *Authority) signCRL(ctx context.Context, job *crlJob, r *crlRecord) ([]b
 	if err != nil {
 		return nil, nil, err
 	}
-	done.ThisUpdate, done.NextUpdate = l.this, l.next
+	done.ThisUpdate, done.NextUpdate, done.Points = l.this, l.next, l.point
 	return der, done, nil
 }
 

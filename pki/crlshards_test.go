@@ -2,6 +2,7 @@ package pki
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,21 +45,45 @@ func (f *firm) revokeIn(t *testing.T, shard int) string {
 // makes them: a certificate names its own issuer's.
 func TestShardPoints(t *testing.T) {
 	f, root := shardedFirm(t, nil)
+	must(t, f.SetCRLConfig(t.Context(), CRLConfig{Shards: 3, AutoRebuild: true, Delta: true}))
+	must(t, f.Maintain(t.Context()))
 	twin, err := f.Reissue(t.Context(), root.ID, "twin", 4000*day)
 	must(t, err)
 	if signer(twin.Certificate()) != signer(root.Certificate()) {
 		t.Fatal("it has another name or key")
 	}
 	must(t, f.Maintain(t.Context()))
+	f.signed()
 	for _, issuer := range []*Issuer{root, twin} {
 		for shard := 1; shard <= 3; shard++ {
 			point := string(listExtension(f.scoped(t, issuer, CRLScope{Shard: shard}), oidIssuingPoint, true))
+			if delta := listExtension(f.scoped(t, issuer, CRLScope{Shard: shard, Delta: true}), oidIssuingPoint, true); string(delta) != point {
+				t.Errorf("the delta list of shard %d has another issuing distribution point than its complete one", shard)
+			}
 			for _, id := range []string{root.ID, twin.ID} {
 				if url := fmt.Sprintf("http://%s.example/%d.crl", id, shard); !strings.Contains(point, url) {
 					t.Errorf("the issuing distribution point of shard %d lacks %s", shard, url)
 				}
 			}
 		}
+	}
+	if n := f.signed(); n != 0 {
+		t.Errorf("%d lists were not made by Maintain", n)
+	}
+	// A list whose issuers have become more in between keeps its delta list in its scope.
+	_, err = f.Reissue(t.Context(), root.ID, "third", 4000*day)
+	must(t, err)
+	job, err := f.crlJob(t.Context(), root.ID, CRLScope{Shard: 1, Delta: true}, false)
+	must(t, err)
+	var r crlRecord
+	version, err := f.read(t.Context(), "crl/"+job.name, &r)
+	must(t, err)
+	der, _, err := f.makeCRL(t.Context(), job, &r, version)
+	must(t, err)
+	list, err := x509.ParseRevocationList(der)
+	must(t, err)
+	if point := string(listExtension(list, oidIssuingPoint, true)); strings.Count(point, "/1.crl") != 2 {
+		t.Errorf("the delta list has the point %q, and its complete one 2 URLs", point)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -47,6 +48,7 @@ type published struct {
 	SHA256     []byte    `json:"sha256"`
 	Covers     uint64    `json:"covers"` // version of the scope's stale record before the revocations were read
 	Entries    int       `json:"entries"`
+	Points     []string  `json:"points,omitempty"` // URLs of the issuing distribution point
 }
 
 // crlRecord is the state of a scope's lists. Whoever makes one takes the next number first, so that no number is used
@@ -119,7 +121,8 @@ type crlJob struct {
 	crl    CRLConfig // with the defaults
 	scope  CRLScope
 	name   string
-	force  bool // from all revocations
+	force  bool     // from all revocations
+	points []string // URLs that a complete list of a shard should name
 }
 
 func (a *Authority) crlJob(ctx context.Context, ref string, scope CRLScope, force bool) (*crlJob, error) {
@@ -131,7 +134,7 @@ func (a *Authority) crlJob(ctx context.Context, ref string, scope CRLScope, forc
 	if err != nil {
 		return nil, err
 	}
-	job := &crlJob{issuer, ca, c, c.CRL.orDefault(), scope, scope.name(signer(ca.cert)), force}
+	job := &crlJob{issuer: issuer, ca: ca, config: c, crl: c.CRL.orDefault(), scope: scope, name: scope.name(signer(ca.cert)), force: force}
 	switch {
 	case scope.Shard < 0 || scope.Shard > c.Shards:
 		return nil, fmt.Errorf("pki: CRL: shard %d; there are %d: %w", scope.Shard, c.Shards, store.ErrNotFound)
@@ -186,6 +189,10 @@ func (a *Authority) freshCRL(ctx context.Context, job *crlJob) (*freshCRL, error
 			return nil, err
 		}
 	}
+	var where crlList
+	if job.scope.Shard > 0 && !job.scope.Delta && a.points(ctx, job, &where) == nil { // else what makes the list says why it can't
+		job.points = where.point
+	}
 	taken := int64(-1) // before we were called; a greater number is of a list that was begun later
 	for try := 0; ; try++ {
 		var r crlRecord
@@ -231,6 +238,11 @@ func (j *crlJob) due(r *crlRecord, changed uint64, now time.Time) bool {
 		return true // it was made by a process whose clock was wrong, and nobody takes it yet
 	case j.scope.Delta:
 		return last.Base != r.Number || left < j.crl.DeltaInterval || changed > last.Covers && now.Sub(last.ThisUpdate) >= j.crl.DeltaInterval
+	}
+	for _, url := range j.points { // certificates of an issuer that is new may name it already
+		if !slices.Contains(last.Points, url) {
+			return true
+		}
 	}
 	return left < j.crl.Grace || changed > last.Covers && !j.crl.AutoRebuild
 }
