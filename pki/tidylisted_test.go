@@ -67,13 +67,17 @@ func TestTidyListed(t *testing.T) {
 		t.Errorf("%d entries are left", len(got.RevokedCertificateEntries))
 	}
 
-	revoke()
-	f.list(t, "root")
+	pair, err := f.Issue(ctx, "r", IssueRequest{CommonName: "a.example", TTL: time.Hour})
+	must(t, err)
 	now = now.Add(5 * day)
+	_, err = f.RotateCRL(ctx, "root") // after its end, and before its revocation
+	must(t, err)
+	_, err = f.Revoke(ctx, serialOf(pair), ReasonKeyCompromise, time.Time{})
+	must(t, err)
 	tidy(0, 1)
 	change := *root
 	change.Usage = IssueCertificates // nobody makes lists any more, and the last one ends by itself
-	_, err := f.UpdateIssuer(ctx, change)
+	_, err = f.UpdateIssuer(ctx, change)
 	must(t, err)
 	tidy(1, 0)
 }
