@@ -174,6 +174,11 @@ func TestExpiringCRL(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newWatched(t, nil)
 			f.root(t, "p256", "root")
+			if config.Shards > 0 {
+				if err := f.SetURLs(t.Context(), URLs{CRL: []string{"http://ca.example/{{shard}}"}}); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if err := f.SetCRLConfig(t.Context(), config); err != nil {
 				t.Fatal(err)
 			}

@@ -58,7 +58,7 @@ func (c *storedCertificate) another(i, n int) ([]store.Op, error) {
 	var ops []store.Op
 	for _, record := range c.records {
 		op := store.Op{Key: strings.TrimSuffix(record.Key, fmt.Sprintf("%040x", digits)) + fmt.Sprintf("%040x", serial), Value: record.Value}
-		if len(record.Value) > 0 {
+		if bytes.HasPrefix(record.Value, []byte("{")) { // the others are of indices
 			var fields map[string]any
 			if err := json.Unmarshal(record.Value, &fields); err != nil {
 				return nil, err

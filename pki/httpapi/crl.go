@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/pki"
 )
 
@@ -165,12 +166,16 @@ func (c *call) rotateCRLs(delta bool) (any, error) {
 	return object{"success": true}, nil
 }
 
-// rotateLists makes the next lists of an issuer: the complete one, or the delta to it, and those of its shards.
+// rotateLists makes the next lists of an issuer: the complete one, or the delta to it, and those of its shards. What is wrong with one
+// shard is wrong with all of them, unless the store has lost something of it.
 func (c *call) rotateLists(issuer string, delta bool, shards int) error {
 	var errs []error
 	for shard := range shards + 1 {
 		_, err := c.a.RotateScopedCRL(c.ctx(), issuer, pki.CRLScope{Shard: shard, Delta: delta})
 		errs = append(errs, err)
+		if err != nil && !errors.Is(err, store.ErrCorrupt) {
+			break
+		}
 	}
 	return errors.Join(errs...)
 }

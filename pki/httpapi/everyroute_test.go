@@ -53,6 +53,7 @@ func TestPublicReads(t *testing.T) {
 	g := newRig(t, nil)
 	root := g.root("root")
 	id := root.str("issuer_id")
+	g.must(200, "POST", "pki/config/urls", fields{"crl_distribution_points": "http://a.example/{{shard}}", "delta_crl_distribution_points": "http://a.example/{{shard}}/delta"})
 	g.must(200, "POST", "pki/config/crl", fields{"auto_rebuild": true, "enable_delta": true, "shards": 2})
 	g.must(200, "POST", "pki/roles/web", fields{"allow_any_name": true, "key_type": "ec"})
 	serial := g.must(200, "POST", "pki/issue/web", fields{"common_name": "a.example"}).str("serial_number")
