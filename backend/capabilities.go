@@ -102,6 +102,10 @@ type Capabilities struct {
 	// Section 5.2).
 	SignatureContexts bool
 
+	// UnhashedPKCS1v15 tells that RSASSA-PKCS1-v1_5 takes crypto.Hash(0) as well, as crypto/rsa does: the input, of at most 11
+	// bytes less than the modulus, is padded as it is, without the DigestInfo that names a hash (RFC 8017, Section 9.2).
+	UnhashedPKCS1v15 bool
+
 	// MinMessage and MaxMessage are the shortest and the longest message, in bytes, that can be signed where the key manager
 	// takes the whole message, or authenticated; MaxMessage 0 means that there is no limit. Some key managers don't take an
 	// empty message.

@@ -17,9 +17,12 @@ type SignRequest struct {
 	Hash       crypto.Hash // of Digest, or 0
 	SaltLength int         // of RSAPSS, in bytes
 	Digest     []byte      // to sign, if Hash is set
-	Message    []byte      // to sign, if Hash is 0; else what Digest was made of, or nil if only the digest was given
+	Message    []byte      // to sign, or for RSAPKCS1v15 to pad, if Hash is 0; else what Digest was made of, or nil if only the digest was given
 	Context    string      // context string of Ed25519 or ML-DSA, at most 255 bytes
 }
+
+// minPKCS1v15 are the bytes that RSASSA-PKCS1-v1_5 adds at least (RFC 8017, Section 9.2).
+const minPKCS1v15 = 11
 
 // SignFunc signs. The signature is as crypto.Signer has it; [ECDSASignature] helps where the key manager returns r ‖ s.
 type SignFunc func(ctx context.Context, req SignRequest) ([]byte, error)
@@ -50,6 +53,11 @@ func (o SignOps) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 		return nil, o.h.Refusef(ErrInvalidParams, "got a digest of %d bytes; %s has %d", len(digest), req.Hash, req.Hash.Size())
 	case req.Hash != 0:
 		req.Digest = o.h.input(digest)
+	case req.Scheme == RSAPKCS1v15:
+		if longest := o.h.cfg.Public.(*rsa.PublicKey).Size() - minPKCS1v15; len(digest) > longest {
+			return nil, o.h.Refusef(ErrInvalidParams, "got an input of %d bytes; without a hash it takes at most %d", len(digest), longest)
+		}
+		req.Message = o.h.input(digest)
 	case limit > 0 && len(digest) > limit:
 		return nil, o.h.Refusef(ErrInvalidParams, "got a message of %d bytes; it takes at most %d", len(digest), limit)
 	case len(digest) < least:
@@ -115,7 +123,7 @@ func (o SignOps) request(opts crypto.SignerOpts) (SignRequest, error) {
 		return SignRequest{}, o.h.Refusef(err, "got unusable options %T", opts)
 	}
 	alg, ok := o.h.cfg.Capabilities.Signature(req.Scheme, req.Hash)
-	if !ok {
+	if !ok && !(req.Scheme == RSAPKCS1v15 && req.Hash == 0 && o.h.cfg.Capabilities.UnhashedPKCS1v15) {
 		return SignRequest{}, o.h.Refusef(ErrUnsupported, "can't sign with %s; it takes %s",
 			SignatureAlgorithm{Scheme: req.Scheme, Hash: req.Hash}, o.h.cfg.Capabilities.supported())
 	}

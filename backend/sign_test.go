@@ -301,3 +301,36 @@ func TestMessageBesideDigest(t *testing.T) {
 	require.NoError(t, err)
 	assert.Nil(t, r.last().Message)
 }
+
+// TestUnhashed: without a hash RSASSA-PKCS1-v1_5 needs the capability; the driver is given the input, and no more than fits.
+func TestUnhashed(t *testing.T) {
+	key := rsa2048()
+	for _, allowed := range []bool{false, true} {
+		calls := 0
+		h := backend.NewHandle(backend.HandleConfig{ID: "k", Public: key.Public(), VerifySignatures: true, Capabilities: backend.Capabilities{
+			Usages: backend.UsageSign, Signatures: []backend.SignatureAlgorithm{{Scheme: backend.RSAPKCS1v15, Hash: crypto.SHA256}}, UnhashedPKCS1v15: allowed}})
+		ops := h.Signing(func(_ context.Context, req backend.SignRequest) ([]byte, error) {
+			calls++
+			assert.Zero(t, req.Hash)
+			assert.Nil(t, req.Digest)
+			return rsa.SignPKCS1v15(nil, key, 0, req.Message)
+		})
+		_, err := ops.Sign(nil, []byte("digest info"), crypto.Hash(0))
+		if !allowed {
+			assert.ErrorIs(t, err, backend.ErrUnsupported)
+			assert.ErrorContains(t, err, "can't sign with RSA PKCS#1 v1.5; it takes RSA PKCS#1 v1.5 with SHA-256")
+			assert.Zero(t, calls)
+			continue
+		}
+		require.NoError(t, err, "the signature is verified as well")
+		_, err = ops.SignMessage(nil, make([]byte, 256-11), crypto.Hash(0))
+		require.NoError(t, err)
+		assert.Equal(t, 2, calls)
+		_, err = ops.Sign(nil, make([]byte, 256-10), crypto.Hash(0))
+		assert.ErrorIs(t, err, backend.ErrInvalidParams)
+		assert.ErrorContains(t, err, "got an input of 246 bytes; without a hash it takes at most 245")
+		_, err = ops.Sign(nil, make([]byte, 32), &rsa.PSSOptions{})
+		assert.ErrorIs(t, err, backend.ErrUnsupported, "of another scheme it says nothing")
+		assert.Equal(t, 2, calls)
+	}
+}

@@ -16,8 +16,9 @@ type SignRequest struct {
 
 	// HashAlgorithm is one of sha1, sha2-224, sha2-256, sha2-384, sha2-512, sha3-224, sha3-256, sha3-384, sha3-512 and
 	// none. Empty is sha2-256, or the hash that the key prefers if it can't sign with that. none is for RSA with
-	// pkcs1v15 and Prehashed, where the input is padded as it is, and for Ed25519 and ML-DSA, which take nothing else;
-	// but a digest by sha2-512 that is Prehashed is signed with Ed25519ph (RFC 8032, Section 5.1).
+	// pkcs1v15 and Prehashed, where the input is padded as it is if the key can do that (see
+	// backend.Capabilities.UnhashedPKCS1v15), and for Ed25519 and ML-DSA, which take nothing else; but a digest by
+	// sha2-512 that is Prehashed is signed with Ed25519ph (RFC 8032, Section 5.1).
 	HashAlgorithm string
 
 	// SignatureAlgorithm is, for RSA, pss or pkcs1v15. Empty is pss, or pkcs1v15 if the key can do nothing else. Other

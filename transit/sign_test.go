@@ -129,7 +129,7 @@ func TestSignRefused(t *testing.T) {
 		"none":                {"rsa", SignRequest{HashAlgorithm: "none"}, backend.ErrInvalidParams, "hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15"},
 		"none, no pkcs1v15":   {"rsa", SignRequest{HashAlgorithm: "none", Prehashed: true}, backend.ErrInvalidParams, "hash_algorithm=none requires both"},
 		"none, no prehashed":  {"rsa", SignRequest{HashAlgorithm: "none", SignatureAlgorithm: "pkcs1v15"}, backend.ErrInvalidParams, "hash_algorithm=none requires both"},
-		"none of the key's":   {"rsa", SignRequest{HashAlgorithm: "none", SignatureAlgorithm: "pkcs1v15", Prehashed: true, Input: make([]byte, 20)}, backend.ErrUnsupported, "it takes RSA PKCS#1 v1.5 with SHA-256"},
+		"none, too long":      {"rsa", SignRequest{HashAlgorithm: "none", SignatureAlgorithm: "pkcs1v15", Prehashed: true, Input: make([]byte, 246)}, backend.ErrInvalidParams, "without a hash it takes at most 245"},
 		"sha1":                {"rsa", SignRequest{HashAlgorithm: "sha1"}, backend.ErrUnsupported, "can't sign with RSA PSS with SHA-1; it takes"},
 		"digest length":       {"rsa", SignRequest{Input: make([]byte, 20), Prehashed: true}, backend.ErrInvalidParams, "input must be hashed with given hash: got 20 bytes; SHA-256 has 32"},
 		"ECDSA digest length": {"p256", SignRequest{Prehashed: true}, backend.ErrInvalidParams, "input must be hashed with given hash: got 0 bytes"},

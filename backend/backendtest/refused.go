@@ -96,6 +96,9 @@ func signRefusals(c *checker, k Key, s backend.MessageSigner) []refusal {
 			sign("a context string of 256 bytes", make([]byte, saltOf(a)), long, backend.ErrInvalidParams)
 		}
 	}
+	if s.Capabilities().UnhashedPKCS1v15 {
+		declared[backend.SignatureAlgorithm{Scheme: backend.RSAPKCS1v15}] = true
+	}
 	for _, scheme := range schemesOf(s.Public()) {
 		for _, h := range append([]crypto.Hash{0}, hashes...) {
 			a := backend.SignatureAlgorithm{Scheme: scheme, Hash: h}

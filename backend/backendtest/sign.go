@@ -2,7 +2,9 @@ package backendtest
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/rsa"
 	"encoding/asn1"
 	"math/big"
 
@@ -26,6 +28,36 @@ func checkSign(c *checker, k Key, key backend.Key) {
 	if key.Capabilities().SignsMessages() {
 		c.sub("Lengths", func(c *checker) { checkLengths(c, s) })
 	}
+	if key.Capabilities().UnhashedPKCS1v15 {
+		c.sub("Unhashed", func(c *checker) { checkUnhashed(c, s) })
+	}
+}
+
+// checkUnhashed checks RSASSA-PKCS1-v1_5 without a hash. (Rule: the input is padded as it is, whatever its length; one byte more than
+// fits is refused.)
+func checkUnhashed(c *checker, s backend.MessageSigner) {
+	pub, ok := s.Public().(*rsa.PublicKey)
+	if !ok {
+		c.Fatalf("Capabilities().UnhashedPKCS1v15 of a key whose public key is %T", s.Public())
+	}
+	longest := pub.Size() - 11 // RFC 8017, Section 9.2
+	for _, n := range []int{1, 20, 51, longest} {
+		in := random(n)
+		for name, sign := range map[string]func([]byte) ([]byte, error){
+			"SignContext":        func(in []byte) ([]byte, error) { return s.SignContext(c.Context(), in, crypto.Hash(0)) },
+			"SignMessageContext": func(in []byte) ([]byte, error) { return s.SignMessageContext(c.Context(), in, crypto.Hash(0)) },
+		} {
+			sig, err := sign(bytes.Clone(in))
+			if !c.ok(name, err) {
+				continue
+			}
+			if err := rsa.VerifyPKCS1v15(pub, 0, in, sig); err != nil {
+				c.Errorf("%s of %d bytes: %v", name, n, err)
+			}
+		}
+	}
+	_, err := s.SignContext(c.Context(), make([]byte, longest+1), crypto.Hash(0))
+	c.refused("SignContext of an input that is too long", err, backend.ErrInvalidParams)
 }
 
 // checkAlgorithm signs with one algorithm in all four ways, each time another message: a signature that took the place of

@@ -189,6 +189,7 @@ func (d description) capabilities() backend.Capabilities {
 		signs(backend.RSAPKCS1v15, a.hash)
 	case kindRawPKCS1:
 		signs(backend.RSAPKCS1v15, slices.Clone(pkcs1Hashes)...)
+		caps.UnhashedPKCS1v15 = true
 	case kindECDSA:
 		signs(backend.ECDSA, a.hash)
 	case kindEd25519:

@@ -48,6 +48,9 @@ func (v *version) signRequest(req backend.SignRequest) (*kmspb.AsymmetricSignReq
 		mu := messageRepresentative(v.public.(*mldsa.PublicKey), req.Message, req.Context)
 		return v.signDigest(mu, &kmspb.Digest{Digest: &kmspb.Digest_ExternalMu{ExternalMu: mu}}), nil
 	case kindRawPKCS1:
+		if req.Hash == 0 {
+			return v.signData(req.Message), nil
+		}
 		info, err := digestInfo(req.Hash, req.Digest)
 		if err != nil {
 			return nil, fmt.Errorf("gcpckms: key %q: %w", v.name, err)

@@ -268,6 +268,7 @@ func (k *candidate) rsaCapabilities(ctx context.Context, pub *rsa.PublicKey, mec
 	if k.signs(RSAPKCS) && mechanism != RSAPKCS {
 		k.add(backend.RSAPKCS1v15, found.pkcs1, 0)
 	}
+	k.caps.UnhashedPKCS1v15 = k.signs(RSAPKCS) && len(found.pkcs1) > 0 // the hash is made, and named, by this package
 	if k.conn.lib.RawRSA && k.object.decrypt && k.conn.may(k.object, rsaX509, useDecrypt) {
 		k.caps.RawRSA = true
 		k.caps.Usages |= backend.UsageDecrypt

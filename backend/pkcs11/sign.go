@@ -33,6 +33,11 @@ func newSignCall(pub crypto.PublicKey, req backend.SignRequest) *call {
 			c.Hash, c.MGF, c.Number = h.mechanism, h.mgf, uint(req.SaltLength)
 			return c
 		}
+		if req.Hash == 0 {
+			c := newCall(cryptoki.Sign, req.Message, nil, nil, pub.Size())
+			c.Mechanism = uint(RSAPKCS)
+			return c
+		}
 		var info [maxDigestInfo]byte
 		c := newCall(cryptoki.Sign, append(append(info[:0], h.prefix...), req.Digest...), nil, nil, pub.Size())
 		c.Mechanism = uint(RSAPKCS)

@@ -47,6 +47,7 @@ func both(a, b backend.Capabilities) backend.Capabilities {
 	a.OAEPLabels = a.OAEPLabels && b.OAEPLabels
 	a.SignatureContexts = a.SignatureContexts && b.SignatureContexts
 	a.RawRSA = a.RawRSA && b.RawRSA
+	a.UnhashedPKCS1v15 = a.UnhashedPKCS1v15 && b.UnhashedPKCS1v15
 	a.MaxMessage = tighter(a.MaxMessage, b.MaxMessage)
 	a.MaxPlaintext = tighter(a.MaxPlaintext, b.MaxPlaintext)
 	a.MaxRandom = min(a.MaxRandom, b.MaxRandom)

@@ -212,6 +212,9 @@ func options(req backend.SignRequest) (input []byte, opts crypto.SignerOpts) {
 	case backend.MLDSA:
 		return req.Message, &mldsa.Options{Context: req.Context}
 	}
+	if req.Hash == 0 {
+		return req.Message, req.Hash
+	}
 	return req.Digest, req.Hash
 }
 

@@ -34,6 +34,7 @@ func (e *entry) capabilities() backend.Capabilities {
 		caps.Usages |= backend.UsageSign | backend.UsageVerify | backend.UsageEncrypt | backend.UsageDecrypt |
 			backend.UsageWrap | backend.UsageUnwrap
 		caps.Signatures = signatures([]backend.Scheme{backend.RSAPKCS1v15, backend.RSAPSS}, commonHashes, otherHashes)
+		caps.UnhashedPKCS1v15 = true
 		caps.OAEPHashes = slices.Clone(oaepHashes)
 		caps.OAEPLabels = true
 	case ECDSA:

@@ -148,7 +148,11 @@ func (e *entry) sign(_ context.Context, req backend.SignRequest) ([]byte, error)
 		if req.Scheme == backend.RSAPSS {
 			signature, err = rsa.SignPSS(rand.Reader, key, req.Hash, req.Digest, &rsa.PSSOptions{SaltLength: req.SaltLength})
 		} else {
-			signature, err = rsa.SignPKCS1v15(rand.Reader, key, req.Hash, req.Digest)
+			input := req.Digest
+			if req.Hash == 0 {
+				input = req.Message
+			}
+			signature, err = rsa.SignPKCS1v15(rand.Reader, key, req.Hash, input)
 		}
 	case *ecdsa.PrivateKey:
 		signature, err = ecdsa.SignASN1(rand.Reader, key, req.Digest)

@@ -18,6 +18,9 @@ const (
 	signers    = "pkcs11/RSA/rsa-pkcs pkcs11/RSA/rsa-pss awskms/RSA/rsa azurekeyvault/RSA/rsa-signs gcpckms/RSA/rsa_sign_*"
 	decrypters = "pkcs11/RSA/rsa-oaep awskms/RSA/rsa-oaep azurekeyvault/RSA/rsa-unwraps gcpckms/RSA/rsa_decrypt_*"
 	agreers    = "*/EC/ecdh-*" // they agree on secrets and do nothing else
+
+	// They pad no input but the DigestInfo that they make, or another padding.
+	hashedRSA = "awskms/RSA/* azurekeyvault/RSA/* managedhsm/RSA/* gcpckms/RSA/rsa_sign_pkcs1* gcpckms/RSA/rsa_sign_pss*"
 )
 
 // refused is everything that is refused, and why. Of refusals that are about the same, the first counts.
@@ -51,10 +54,11 @@ var refused = []refusal{
 	// Signatures: what the key manager doesn't have.
 	{"azurekeyvault/RSA/rsa-unwraps", "sign", "can't sign; its usages are encrypt,decrypt,wrap,unwrap"},
 	{agreers + " " + decrypters, "sign", "can't do that"},
-	{rsaKeys, "sign hash=none", "can't sign with RSA PKCS#1 v1.5; it takes RSA "},
-	{rsaKeys, "signer hash=none scheme=pkcs1v15", "can't sign with RSA PKCS#1 v1.5; it takes RSA "},
-	{"gcpckms/RSA/rsa_sign_*pkcs1*", "signer hash=none scheme=", "can't sign with RSA PKCS#1 v1.5; it takes RSA "},
-	{rsaKeys, "signer hash=none", "can't sign with RSA PSS; it takes RSA "},
+	{hashedRSA, "sign hash=none", "can't sign with RSA PKCS#1 v1.5; it takes RSA "},
+	{hashedRSA, "signer hash=none scheme=pkcs1v15", "can't sign with RSA PKCS#1 v1.5; it takes RSA "},
+	{"gcpckms/RSA/rsa_sign_pkcs1*", "signer hash=none scheme=", "can't sign with RSA PKCS#1 v1.5; it takes RSA "},
+	{rsaKeys, "signer hash=none scheme=pss", "can't sign with RSA PSS; it takes RSA "},
+	{"types/RSA/* software/RSA/* pkcs11/RSA/* awskms/RSA/* azurekeyvault/RSA/* managedhsm/RSA/* gcpckms/RSA/rsa_sign_pss*", "signer hash=none scheme=", "can't sign with RSA PSS; it takes RSA "},
 	{curves, "signer hash=none", "can't sign with ECDSA; it takes ECDSA "},
 	{"*/ML-DSA/*", "signer hash=!,none", "can't sign with ML-DSA with {hash}; it takes ML-DSA"},
 	{"*/Ed25519/*", "signer hash=!,none,sha2-512", "can't sign with Ed25519 with {hash}; it takes Ed25519"},
