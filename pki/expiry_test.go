@@ -303,6 +303,7 @@ func TestExpiryRun(t *testing.T) {
 		if d := time.Since(began); d < 11*day-time.Hour || d > 12*day {
 			t.Errorf("it took %v", d)
 		}
+		synctest.Wait() // it is logged after it was told
 		cancel()
 		if err := <-ended; err != context.Canceled {
 			t.Errorf("Run ended with %v", err)
