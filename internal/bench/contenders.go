@@ -36,7 +36,6 @@ var contenders = map[string]contender{
 	contenderFast:    {open: inlineKeys},
 	contenderKept:    {open: keptKeys},
 	contenderTransit: {open: transitKeys},
-	contenderHandle:  {open: handleKeys},
 	contenderServed:  {open: transitServer},
 	contenderBare:    {open: bareServer},
 	contenderIssues:  {open: issuesKeys},

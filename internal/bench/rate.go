@@ -112,17 +112,37 @@ func measureRates(processes []*process, algorithm string, n int) (rates, error) 
 			return nil, err
 		}
 	}
+	return measureRounds(able, len(able), func(i int) (string, []float64, error) {
+		x, err := able[i].numbers(2, "rate", algorithm, n, int64(*window))
+		return able[i].name, x, err
+	})
+}
+
+// measureBeside is measureRates for several algorithms of one process, in its rounds by their names.
+func measureBeside(p *process, algorithms []string, n int) (rates, error) {
+	for _, algorithm := range algorithms {
+		if _, err := p.numbers(2, "rate", algorithm, n, int64(*window/4)); err != nil { // warms up
+			return nil, err
+		}
+	}
+	return measureRounds([]*process{p}, len(algorithms), func(i int) (string, []float64, error) {
+		x, err := p.numbers(2, "rate", algorithms[i], n, int64(*window))
+		return algorithms[i], x, err
+	})
+}
+
+// measureRounds measures n things in processes. one measures the i-th and returns its name.
+func measureRounds(processes []*process, n int, one func(i int) (name string, x []float64, err error)) (rates, error) {
 	var all []round
 	for done := 0; done < *rounds && len(all) < *rounds+extraRounds; {
 		r := round{speeds: make(map[string]speed)}
-		load := watch(able)
-		for i := range able {
-			p := able[(i+len(all))%len(able)]
-			x, err := p.numbers(2, "rate", algorithm, n, int64(*window))
+		load := watch(processes)
+		for i := range n {
+			name, x, err := one((i + len(all)) % n)
 			if err != nil {
 				return nil, err
 			}
-			r.speeds[p.name] = speed{x[0], x[1]}
+			r.speeds[name] = speed{x[0], x[1]}
 		}
 		r.others = load.others()
 		if !(r.others >= quiet) { // or where it can't be told

@@ -21,11 +21,12 @@ import (
 	"github.com/managedkeys/managedkeys/transit"
 )
 
-// Contenders on a token, each in its own process.
-const (
-	contenderTransit = "transit" // through an engine
-	contenderHandle  = "handle"  // the same with the backend's own handle
-)
+// contenderTransit signs on a token, through an engine and with the backend's own handle. Both are in one process, since two processes with the
+// same code may differ by a third, for as long as they run.
+const contenderTransit = "transit"
+
+// bareOf is what the same is called with the handle.
+func bareOf(name string) string { return "bare " + name }
 
 const (
 	batchItems    = 100
@@ -85,46 +86,46 @@ func tokenKeys() (*transit.Engine, backend.Signer, error) {
 }
 
 func transitKeys() (map[string]operation, error) {
-	e, _, err := tokenKeys()
+	e, bare, err := tokenKeys()
 	requests := make([]transit.SignRequest, batchItems)
 	for i := range requests {
 		requests[i] = signRequest()
 	}
 	ctx := context.Background()
-	return map[string]operation{algorithms[0]: transitSign(ctx, e), batchOf100: func() error {
-		results, err := e.SignBatch(ctx, "ec", requests)
-		for _, r := range results {
-			if r.Err != nil {
-				return r.Err
+	one := bareSign(ctx, bare)
+	return map[string]operation{
+		algorithms[0]: transitSign(ctx, e), bareOf(algorithms[0]): one, bareOf(batchOf100): func() error { return signAll(one) },
+		batchOf100: func() error {
+			results, err := e.SignBatch(ctx, "ec", requests)
+			for _, r := range results {
+				if r.Err != nil {
+					return r.Err
+				}
 			}
-		}
-		return err
-	}}, err
+			return err
+		},
+	}, err
 }
 
-// handleKeys signs a batch with as many goroutines as the engine does.
-func handleKeys() (map[string]operation, error) {
-	_, bare, err := tokenKeys()
-	one := bareSign(context.Background(), bare)
-	return map[string]operation{algorithms[0]: one, batchOf100: func() error {
-		var next atomic.Int64
-		errs := make([]error, batchParallel)
-		var wg sync.WaitGroup
-		for i := range errs {
-			wg.Go(func() {
-				for next.Add(1) <= batchItems && errs[i] == nil {
-					errs[i] = one()
-				}
-			})
-		}
-		wg.Wait()
-		for _, err := range errs {
-			if err != nil {
-				return err
+// signAll signs a batch with as many goroutines as the engine does.
+func signAll(one operation) error {
+	var next atomic.Int64
+	errs := make([]error, batchParallel)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() {
+			for next.Add(1) <= batchItems && errs[i] == nil {
+				errs[i] = one()
 			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
 		}
-		return nil
-	}}, err
+	}
+	return nil
 }
 
 // transit prints what package transit costs on top of the keys and ciphers that it uses.
@@ -196,22 +197,22 @@ func (w *workplace) transitToken(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	processes, stop, err := w.startAll([]string{contenderTransit, contenderHandle}, token)
-	defer stop()
+	p, err := w.start(contenderTransit, token)
 	if err != nil {
 		return err
 	}
+	defer p.stop()
 	for _, row := range []struct {
 		name  string
 		n     int
 		items float64
 	}{{algorithms[0], 1, 1}, {algorithms[0], 8, 1}, {batchOf100, 1, batchItems}} {
-		r, err := measureRates(processes, row.name, row.n)
+		r, err := measureBeside(p, []string{row.name, bareOf(row.name)}, row.n)
 		if err != nil {
 			return err
 		}
-		bare, bareCPU := r.of(contenderHandle)
-		ours, oursCPU := r.of(contenderTransit)
+		ours, oursCPU := r.of(row.name)
+		bare, bareCPU := r.of(bareOf(row.name))
 		fmt.Fprintf(out, "SoftHSM2 %s\t%d\t%.0f\t%.0f\t%.3f\t%.3f\t\n", row.name, row.n, row.items*median(bare), row.items*median(ours),
 			ratio(ours, bare), ratio(oursCPU, bareCPU))
 	}
