@@ -81,7 +81,7 @@ func (a *Authority) signRevocationList(ctx context.Context, ref string, t CRLTem
 func (a *Authority) takeNumber(ctx context.Context, who string, t *CRLTemplate, above int64) (int64, error) {
 	var number int64
 	err := update(ctx, a, "crl/"+who, func(r *crlRecord, _ uint64) error {
-		if r.Owner != "" && a.engine.now().Before(r.Until) {
+		if r.leased(a.engine.now()) {
 			return errCRLBusy // its number is taken, and it would have to be made again
 		}
 		number = max(r.Taken, above) + 1

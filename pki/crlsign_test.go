@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
 func (f *firm) sign(tb testing.TB, issuer string, t CRLTemplate) *x509.RevocationList {
@@ -200,6 +201,32 @@ func TestSignRevocationListBusy(t *testing.T) {
 	now = now.Add(crlLease) // it has died
 	if list := f.sign(t, "root", CRLTemplate{Validity: day}); list.Number.Int64() != 4 {
 		t.Errorf("got %v", list.Number)
+	}
+
+	wrong := crlRecord{Taken: 4, Owner: "another", Until: now.AddDate(1, 0, 0)} // by its clock, which was wrong
+	if _, err := f.apply(t.Context(), f.put("crl/"+who, store.Any, wrong)); err != nil {
+		t.Fatal(err)
+	}
+	if list := f.sign(t, "root", CRLTemplate{Validity: day}); list.Number.Int64() != 5 {
+		t.Errorf("got %v", list.Number)
+	}
+}
+
+// TestTurn: one does something for a while, and the others when that has passed, or when it never could have been so long.
+func TestTurn(t *testing.T) {
+	now := noon
+	f := newFirm(t, &Options{Now: func() time.Time { return now }})
+	for _, c := range []struct {
+		now  time.Time
+		mine bool
+	}{
+		{noon.AddDate(1, 0, 0), true}, // a clock that is wrong
+		{noon, true}, {noon.Add(time.Minute), false}, {noon.Add(-crlSkew), false}, {noon.Add(time.Hour), true},
+	} {
+		now = c.now
+		if mine, err := f.turn(t.Context(), "work", time.Hour); err != nil || mine != c.mine {
+			t.Errorf("at %v: got %t, %v", now, mine, err)
+		}
 	}
 }
 

@@ -241,11 +241,12 @@ type turnRecord struct {
 	Until time.Time `json:"until"`
 }
 
-// turn reports whether it is this process that shall do something now, and nobody else for that long.
+// turn reports whether it is this process that shall do something now, and nobody else for that long. Who said so for longer than that had
+// a wrong clock.
 func (a *Authority) turn(ctx context.Context, work string, period time.Duration) (mine bool, err error) {
 	now := a.engine.now()
 	err = update(ctx, a, "turns/"+work, func(r *turnRecord, _ uint64) error {
-		if mine = !now.Before(r.Until); !mine {
+		if mine = !now.Before(r.Until) || r.Until.Sub(now) > period+crlSkew; !mine {
 			return errUnchanged
 		}
 		r.Until = now.Add(period).UTC()
