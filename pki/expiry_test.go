@@ -263,6 +263,20 @@ func TestWatchExpiryRefused(t *testing.T) {
 	<-w.checking
 }
 
+// TestExpiryClock: a clock that was far ahead for one look doesn't keep the next ones away until it is that late.
+func TestExpiryClock(t *testing.T) {
+	w := newWatched(t, nil)
+	for _, now := range []time.Time{noon.AddDate(5, 0, 0), noon} {
+		*w.now = now
+		if err := w.watch.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := w.watch.Status(); !s.CertificatesChecked.Equal(now) {
+			t.Errorf("at %v: certificates were looked at at %v", now, s.CertificatesChecked)
+		}
+	}
+}
+
 // TestExpiryRun: what happens while nobody asks, with the clock of the bubble; a consumer that doesn't return keeps nobody from issuing.
 func TestExpiryRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -56,7 +56,10 @@ const (
 func (w *ExpiryWatch) checkCertificates(ctx context.Context, issuers []*Issuer) error {
 	s, now := &w.sweep, w.a.engine.now()
 	if !s.underWay {
-		if !s.to.IsZero() && now.Sub(s.to) < w.opts.CertificateInterval {
+		switch {
+		case s.to.Sub(now) > w.opts.CertificateInterval:
+			s.to = now // the clock was wrong
+		case !s.to.IsZero() && now.Sub(s.to) < w.opts.CertificateInterval:
 			return nil
 		}
 		s.begin(now, w.opts.Thresholds)
