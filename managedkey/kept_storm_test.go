@@ -17,7 +17,7 @@ import (
 // TestVersionsInAStorm: whatever several programs do to an entry at the same time, a version has one key everywhere and forever, handles
 // keep theirs and go on, and in the end all programs agree.
 func TestVersionsInAStorm(t *testing.T) {
-	_, all := sites(t, 3)
+	st, all := sites(t, 3)
 	require.NoError(t, all[0].Create(t.Context(), keptEntryOf(keptParams)))
 	var keys sync.Map // of versions
 	same := func(k *Key) bool {
@@ -88,13 +88,22 @@ func TestVersionsInAStorm(t *testing.T) {
 	writers.Wait()
 	close(stop)
 	readers.Wait()
-	want, err := all[0].Entry(keptRef)
+	record, err := st.Get(t.Context(), recordKey(entriesPrefix, keptRef.Namespace, keptRef.Name))
 	require.NoError(t, err)
+	var want Entry
 	for _, s := range all {
-		soon(t, "all agree", func() bool {
+		soon(t, "all have the entry that the store has", func() bool {
 			got, err := s.Entry(keptRef)
-			return err == nil && got.Version >= want.Version && got.KeyVersion == want.KeyVersion
+			if err != nil || got.Version != record.Version {
+				return false
+			}
+			if want.Version == 0 {
+				want = got
+			}
+			return got.KeyVersion == want.KeyVersion
 		})
+	}
+	for _, s := range all {
 		for n := 1; n <= want.KeyVersion; n++ {
 			k, err := s.KeyVersion(t.Context(), keptRef, n)
 			require.NoError(t, err)
