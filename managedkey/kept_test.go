@@ -66,7 +66,7 @@ func keptEntryOf(p software.Params) Entry {
 // soon waits until cond holds: the others see a change when the store has told them.
 func soon(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	require.Eventually(t, cond, 10*time.Second, time.Millisecond, what)
+	require.Eventually(t, cond, 30*time.Second, time.Millisecond, what)
 }
 
 func signs(key *Key) error {

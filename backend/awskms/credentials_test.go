@@ -222,7 +222,7 @@ func TestRotatedFile(t *testing.T) {
 	assert.Eventually(t, func() bool { // it isn't read again for a second after it was
 		_, err := signOnce(t.Context(), key)
 		return err == nil
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 30*time.Second, 20*time.Millisecond)
 }
 
 // TestCallersConfiguration: with New, the program's own configuration is what counts, and its expired credentials are

@@ -246,7 +246,7 @@ func TestClose(t *testing.T) {
 		_, err := signOnce(t.Context(), key)
 		signed <- err
 	}()
-	require.Eventually(t, func() bool { return srv.Log.Count("Sign") == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return srv.Log.Count("Sign") == 1 }, 30*time.Second, time.Millisecond)
 	assert.NoError(t, b.Close())
 	assert.NoError(t, <-signed)
 	_, err := signOnce(t.Context(), key)

@@ -174,7 +174,7 @@ func TestClose(t *testing.T) {
 		_, err := r.ec.SignContext(t.Context(), r.digest[:], crypto.SHA256)
 		done <- err
 	}()
-	require.Eventually(t, func() bool { return r.srv.Log.Count("sign") == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.srv.Log.Count("sign") == 1 }, 30*time.Second, time.Millisecond)
 	require.NoError(t, r.b.Close())
 	require.NoError(t, <-done)
 	_, err := r.ec.SignContext(t.Context(), r.digest[:], crypto.SHA256)

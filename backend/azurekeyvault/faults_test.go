@@ -132,7 +132,7 @@ func TestServiceErrors(t *testing.T) {
 // heal waits until the breaker lets calls through again.
 func heal(t *testing.T, do func() ([]byte, error)) {
 	t.Helper()
-	require.Eventually(t, func() bool { _, err := do(); return err == nil }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { _, err := do(); return err == nil }, 30*time.Second, 20*time.Millisecond)
 }
 
 // TestTransientFaults: what goes wrong once is not seen, whether or not the service did what it was asked to.

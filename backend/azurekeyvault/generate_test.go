@@ -109,7 +109,7 @@ func TestGeneratorCrashed(t *testing.T) {
 		_, err := b.Generate(ctx, ecKeyParams("k"), nil)
 		done <- err
 	}()
-	require.Eventually(t, func() bool { return srv.Log.Count("create") == 1 && len(versionsOf(t, b, "k")) == 1 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return srv.Log.Count("create") == 1 && len(versionsOf(t, b, "k")) == 1 }, 30*time.Second, 5*time.Millisecond)
 	cancel()
 	err := <-done
 	require.ErrorIs(t, err, context.Canceled)

@@ -133,7 +133,7 @@ func TestCloseWaits(t *testing.T) {
 		_, err := signError(ctx, key)
 		done <- err
 	}()
-	require.Eventually(t, func() bool { return r.server.Log.Count("AsymmetricSign") == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.server.Log.Count("AsymmetricSign") == 1 }, 30*time.Second, time.Millisecond)
 	err = b.close(time.Millisecond)
 	assert.ErrorIs(t, err, backend.ErrUnavailable)
 	assert.ErrorContains(t, err, "1 calls")

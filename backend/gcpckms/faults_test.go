@@ -176,7 +176,7 @@ func TestServiceComesBack(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := signError(t.Context(), key)
 		return err == nil
-	}, 10*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 }
 
 // A key that changes under an open handle is an error that says so.

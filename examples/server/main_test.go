@@ -154,7 +154,7 @@ func TestShutdown(t *testing.T) {
 			resp.Body.Close()
 		}
 		return err != nil
-	}, 10*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	_, err = io.WriteString(out, `"ED25519"}`)
 	require.NoError(t, err)
 	out.Close()

@@ -118,7 +118,7 @@ func label(text string) *pkcs11.Attribute { return pkcs11.NewAttribute(pkcs11.CK
 // eventually waits for the condition.
 func eventually(t testing.TB, condition func() bool) {
 	t.Helper()
-	require.Eventually(t, condition, 10*time.Second, time.Millisecond)
+	require.Eventually(t, condition, 30*time.Second, time.Millisecond)
 }
 
 // TestConcurrentUse is for the race detector, and for the counters.

@@ -46,7 +46,7 @@ func TestEngines(t *testing.T) {
 	m, err := g.keys.OpenMount("", "signer")
 	require.NoError(t, err)
 	g.must(204, "DELETE", "/v1/sys/mounts/signer", "")
-	require.Eventually(t, func() bool { _, closed := closedSigners.Load(m.ID()); return closed }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, closed := closedSigners.Load(m.ID()); return closed }, 30*time.Second, time.Millisecond)
 	assert.Contains(t, g.must(404, "GET", "/v1/signer/who", "").errors[0], "no handler for route")
 	g.must(204, "POST", "/v1/sys/mounts/signer", `{"type":"signer"}`)
 	g.must(200, "GET", "/v1/signer/who", "") // another one
@@ -216,11 +216,11 @@ func TestMountsOfOthers(t *testing.T) {
 	defer func() { g.api.keys = own }()
 	m, err := theirs.CreateMount(t.Context(), managedkey.MountSpec{Path: "signer", Type: "signer"})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return g.do("GET", "/v1/signer/who", rootToken, "").status == 200 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return g.do("GET", "/v1/signer/who", rootToken, "").status == 200 }, 30*time.Second, time.Millisecond)
 	require.NoError(t, theirs.Unmount(t.Context(), m))
-	require.Eventually(t, func() bool { return g.do("GET", "/v1/signer/who", rootToken, "").status == 404 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return g.do("GET", "/v1/signer/who", rootToken, "").status == 404 }, 30*time.Second, time.Millisecond)
 	g.api.sweepNow()
-	require.Eventually(t, func() bool { _, closed := closedSigners.Load(m.ID()); return closed }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, closed := closedSigners.Load(m.ID()); return closed }, 30*time.Second, time.Millisecond)
 }
 
 // TestEnginesUnderLoad: mounts come and go while they are used; no engine is used after it was closed.

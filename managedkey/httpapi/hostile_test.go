@@ -238,7 +238,7 @@ func TestLimits(t *testing.T) {
 			assert.Equal(t, "1", a.header.Get("Retry-After"))
 		})
 	}
-	require.Eventually(t, func() bool { return len(g.api.slots) == 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(g.api.slots) == 2 }, 30*time.Second, time.Millisecond)
 	assert.Equal(t, 503, g.do("GET", "/v1/sys/mounts", rootToken, "", "X-Client", "b").status)
 	assert.Equal(t, 200, g.do("GET", "/v1/sys/health", "", "", "X-Client", "b").status)
 	waiting.Wait()

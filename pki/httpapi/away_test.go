@@ -115,7 +115,7 @@ func TestKeyManagerAway(t *testing.T) {
 // TestMaintenance: a CRL that is due is made before anybody asks, and one signature is made for each certificate and list.
 func TestMaintenance(t *testing.T) {
 	_, f := newFlakyRig(t, func(o *pkihttp.Options) { o.Maintain = 10 * time.Millisecond })
-	require.Eventually(t, func() bool { return f.signs.Load() >= 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.signs.Load() >= 2 }, 30*time.Second, time.Millisecond)
 	g, f := newFlakyRig(t, nil)
 	n := f.signs.Load()
 	g.must(200, "POST", "far/issue/web", fields{"common_name": "a.example"})

@@ -74,11 +74,11 @@ func TestExpiry(t *testing.T) {
 		}
 		return out
 	}
-	require.Eventually(t, func() bool { return len(ofKind(pki.ExpiringCertificate)) > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(ofKind(pki.ExpiringCertificate)) > 0 }, 30*time.Second, time.Millisecond)
 	e := ofKind(pki.ExpiringCertificate)[0]
 	assert.Equal(t, serial, pki.FormatSerial(e.Certificate.SerialNumber))
 	assert.Equal(t, 7*24*time.Hour, e.Threshold)
-	require.Eventually(t, func() bool { return measured(t, reader, "managedkeys.pki.certificates.expiring")["pki"] == 2 }, 10*time.Second, time.Millisecond, "within 30 and 7 days")
+	require.Eventually(t, func() bool { return measured(t, reader, "managedkeys.pki.certificates.expiring")["pki"] == 2 }, 30*time.Second, time.Millisecond, "within 30 and 7 days")
 	issuers := measured(t, reader, "managedkeys.pki.issuer.expiry")
 	assert.Len(t, issuers, 1)
 	assert.Greater(t, issuers["pki"], int64(24*3600))
@@ -94,7 +94,7 @@ func TestExpiry(t *testing.T) {
 	g.must(204, "DELETE", "sys/mounts/nothing", nil) // handlers of mounts that are gone are closed
 	g.mount("pki")
 	g.must(204, "DELETE", "sys/mounts/pki", nil)
-	require.Eventually(t, func() bool { return len(measured(t, reader, "managedkeys.pki.issuer.expiry")) == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(measured(t, reader, "managedkeys.pki.issuer.expiry")) == 0 }, 30*time.Second, time.Millisecond)
 	assert.NotContains(t, told, "quiet")
 }
 

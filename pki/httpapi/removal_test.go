@@ -41,7 +41,7 @@ func TestRemoval(t *testing.T) {
 	kept := below("pki/" + other.ID() + "/")
 	assert.Greater(t, below("pki/"+m.ID()+"/"), 10)
 	g.must(204, "DELETE", "sys/mounts/pki", nil)
-	require.Eventually(t, func() bool { return below("pki/"+m.ID()+"/") == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return below("pki/"+m.ID()+"/") == 0 }, 30*time.Second, time.Millisecond)
 	assert.Equal(t, kept, below("pki/"+other.ID()+"/"))
 	g.must(200, "GET", "other/crl/rotate", nil)
 
@@ -52,7 +52,7 @@ func TestRemoval(t *testing.T) {
 	}
 	g.mount("pki")
 	g.must(404, "LIST", "pki/roles", nil) // there are none; the engine is opened
-	require.Eventually(t, func() bool { return below("pki/"+dead+"/") == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return below("pki/"+dead+"/") == 0 }, 30*time.Second, time.Millisecond)
 
 	n, err := pki.RemoveMount(t.Context(), st, other.ID())
 	assert.NoError(t, err)

@@ -149,7 +149,7 @@ func TestTidy(t *testing.T) {
 	assert.Len(t, g.must(200, "POST", "pki/tidy-cancel", nil).warnings, 1)
 	clock.set(now.Add(100 * time.Hour))
 	g.must(202, "POST", "pki/tidy", fields{"tidy_cert_store": true, "tidy_revoked_certs": true, "tidy_expired_issuers": true, "tidy_acme": true})
-	require.Eventually(t, func() bool { return g.must(200, "GET", "pki/tidy-status", nil).str("state") == "Finished" }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return g.must(200, "GET", "pki/tidy-status", nil).str("state") == "Finished" }, 30*time.Second, time.Millisecond)
 	status := g.must(200, "GET", "pki/tidy-status", nil)
 	assert.EqualValues(t, 1, status.data["cert_store_deleted_count"])
 	assert.EqualValues(t, 259200, status.data["safety_buffer"])
@@ -162,5 +162,5 @@ func TestTidy(t *testing.T) {
 	clock.set(now.Add(200 * time.Hour))
 	a = g.must(200, "POST", "pki/config/auto-tidy", fields{"enabled": true, "tidy_cert_store": true, "tidy_revoked_certs": true, "interval_duration": 1})
 	assert.Equal(t, true, a.data["tidy_cert_store"])
-	require.Eventually(t, func() bool { return g.do("GET", "pki/cert/"+next, "", nil).status == 404 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return g.do("GET", "pki/cert/"+next, "", nil).status == 404 }, 30*time.Second, time.Millisecond)
 }

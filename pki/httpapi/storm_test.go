@@ -53,7 +53,7 @@ func TestStorm(t *testing.T) {
 	assert.Len(t, g.must(200, "LIST", "pki/certs", nil).data["keys"], len(all)+1)
 	assert.Len(t, g.must(200, "LIST", "pki/certs/revoked", nil).data["keys"], len(revoked))
 	// While the next list is being made in the background, the last one is given.
-	assert.Eventually(t, func() bool { return len(g.crl("pki/crl").RevokedCertificateEntries) == len(revoked) }, 10*time.Second, time.Millisecond)
+	assert.Eventually(t, func() bool { return len(g.crl("pki/crl").RevokedCertificateEntries) == len(revoked) }, 30*time.Second, time.Millisecond)
 }
 
 // TestSeveralAPIs: the APIs of several listeners have one handler for a mount, which lives until the last of them is closed.

@@ -128,7 +128,7 @@ func TestKeptSettings(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, text := ask(h, "GET", "/keys/k", "")
 			return strings.Contains(text, `"latest_version":2`)
-		}, 10*time.Second, time.Millisecond)
+		}, 30*time.Second, time.Millisecond)
 	}
 	require.NoError(t, one.Close())
 	status, _ = ask(two, "POST", "/encrypt/k", `{"plaintext":""}`)

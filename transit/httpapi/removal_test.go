@@ -45,14 +45,14 @@ func TestRemoval(t *testing.T) {
 		require.NoError(t, err)
 	}
 	assert.Equal(t, 204, g.do("DELETE", "sys/mounts/transit", rootToken, nil).status)
-	require.Eventually(t, func() bool { return len(g.below(of["transit"])) == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(g.below(of["transit"])) == 0 }, 30*time.Second, time.Millisecond)
 	assert.Equal(t, []string{"keys/one", "settings"}, g.below(of["second"]))
 
 	require.Len(t, g.below("transit/"+dead+"/"), 1)
 	_, err = g.keys.CreateMount(t.Context(), managedkey.MountSpec{Path: "third", Type: "transit"})
 	require.NoError(t, err)
 	assert.Equal(t, 404, g.do("GET", "third/keys/none", rootToken, nil).status) // which has the engine opened
-	require.Eventually(t, func() bool { return len(g.below("transit/"+dead+"/")) == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(g.below("transit/"+dead+"/")) == 0 }, 30*time.Second, time.Millisecond)
 
 	m, err := g.keys.OpenMount("", "second")
 	require.NoError(t, err)
