@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -54,3 +55,21 @@ var (
 	// ErrInvalidParams: parameters, options or input are malformed or contradict each other.
 	ErrInvalidParams = errors.New("invalid parameters")
 )
+
+// ContextError says why ctx ended, for drivers that find a call's context ended: a deadline that passed means that the key manager
+// did not answer in time, and the error wraps ErrUnavailable; a cancelled context is the caller's own doing. The error wraps ctx.Err()
+// and context.Cause(ctx). It is nil if ctx has not ended.
+func ContextError(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		return nil
+	}
+	late := errors.Is(err, context.DeadlineExceeded)
+	if cause := context.Cause(ctx); cause != err {
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	if late {
+		err = fmt.Errorf("%w: no answer in time: %w", ErrUnavailable, err)
+	}
+	return err
+}

@@ -94,7 +94,7 @@ func (k *Key) VerifyContext(ctx context.Context, digest, signature []byte, opts 
 	}
 	if verifier, ok := key.(backend.Verifier); ok {
 		err = verifier.VerifyContext(ctx, digest, signature, opts)
-	} else if err = ended(ctx); err == nil {
+	} else if err = backend.ContextError(ctx); err == nil {
 		err = backend.Verify(k.bound.public, digest, signature, opts)
 	}
 	if err != nil {
@@ -145,7 +145,7 @@ func (k *Key) EncryptContext(ctx context.Context, plaintext []byte, opts *rsa.OA
 		return nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, k.fail("encrypt", ended(ctx))
+		return nil, k.fail("encrypt", backend.ContextError(ctx))
 	}
 	ciphertext, err := encryptOAEP(key, plaintext, opts)
 	return k.result("encrypt", ciphertext, err)

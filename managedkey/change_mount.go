@@ -73,7 +73,7 @@ func (k *kept) tune(ctx context.Context, m *Mount, change MountChange) error {
 	case k.tuning <- struct{}{}:
 		defer func() { <-k.tuning }()
 	case <-ctx.Done():
-		return ended(ctx)
+		return backend.ContextError(ctx)
 	}
 	s := m.space
 	for n := 0; ; n++ {

@@ -1,8 +1,6 @@
 package managedkey
 
 import (
-	"context"
-	"errors"
 	"fmt"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -44,22 +42,6 @@ func fail(op string, ref namespace.Ref, kind string, err error) error {
 
 // invalidRef explains a reference that is not well formed.
 func invalidRef(err error) error { return fmt.Errorf("%w: %w", backend.ErrInvalidParams, err) }
-
-// ended explains that ctx ended before what was waited for: a deadline that passed means that the key manager did not
-// answer in time, a cancelled context is the caller's own doing. It returns nil if ctx has not ended.
-func ended(ctx context.Context) error {
-	err := ctx.Err()
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: no answer within the caller's deadline: %w", backend.ErrUnavailable, err)
-	}
-	if cause := context.Cause(ctx); cause != err {
-		return fmt.Errorf("%w: %w", err, cause)
-	}
-	return err
-}
 
 var (
 	// errDeleted is what handles of a deleted entry answer.

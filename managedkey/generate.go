@@ -126,7 +126,7 @@ func (r *Registry) make(ctx context.Context, op string, ref namespace.Ref, plan 
 func (e *entry) make(ctx context.Context, plan planFunc) (*state, error) {
 	for {
 		if ctx.Err() != nil {
-			return nil, ended(ctx)
+			return nil, backend.ContextError(ctx)
 		}
 		e.space.mu.Lock()
 		st := e.state.Load()

@@ -81,7 +81,7 @@ func (r *Registry) Health(ctx context.Context) (Health, error) {
 		defer h.mu.Unlock()
 		return h.last.clone(), nil
 	case <-ctx.Done():
-		return Health{}, fmt.Errorf("managedkey: health: %w", ended(ctx))
+		return Health{}, fmt.Errorf("managedkey: health: %w", backend.ContextError(ctx))
 	}
 }
 

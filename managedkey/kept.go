@@ -87,7 +87,7 @@ func Open(ctx context.Context, st store.Store, conns []Connection, opts *Options
 	select {
 	case err = <-first:
 	case <-ctx.Done():
-		err = ended(ctx)
+		err = backend.ContextError(ctx)
 	}
 	if err != nil {
 		r.Close()

@@ -130,7 +130,7 @@ func (r *Registry) CreateMount(ctx context.Context, spec MountSpec) (made *Mount
 	}
 	defer done(&err)
 	if ctx.Err() != nil {
-		return nil, fail("mount", ref, "", ended(ctx))
+		return nil, fail("mount", ref, "", backend.ContextError(ctx))
 	}
 	err = spec.Namespace.Validate()
 	if err == nil {
@@ -174,7 +174,7 @@ func (r *Registry) TuneMount(ctx context.Context, m *Mount, change MountChange) 
 	}
 	defer done(&err)
 	if ctx.Err() != nil {
-		return m.fail("tune", "", "", ended(ctx))
+		return m.fail("tune", "", "", backend.ContextError(ctx))
 	}
 	if _, err := m.about().with(change); err != nil {
 		return m.fail("tune", "", "", err)

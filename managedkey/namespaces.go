@@ -36,7 +36,7 @@ func (r *Registry) CreateNamespace(ctx context.Context, ns namespace.Path) (err 
 	}
 	defer done(&err)
 	if ctx.Err() != nil {
-		return fail("create namespace", ref, "", ended(ctx))
+		return fail("create namespace", ref, "", backend.ContextError(ctx))
 	}
 	if err := ns.Validate(); err != nil {
 		return fail("create namespace", ref, "", invalidRef(err))
@@ -83,7 +83,7 @@ func (r *Registry) DeleteNamespace(ctx context.Context, ns namespace.Path) (err 
 	}
 	defer done(&err)
 	if ctx.Err() != nil {
-		return fail("delete namespace", ref, "", ended(ctx))
+		return fail("delete namespace", ref, "", backend.ContextError(ctx))
 	}
 	if err := ns.Validate(); err != nil {
 		return fail("delete namespace", ref, "", invalidRef(err))

@@ -136,7 +136,7 @@ func expired(t *testing.T) context.Context {
 func TestErrorClass(t *testing.T) {
 	for want, err := range map[string]error{
 		"": nil, "other": errors.New("pin 1234"), "ErrKeyNotFound": &Error{Err: fmt.Errorf("x: %w", backend.ErrKeyNotFound)},
-		"ErrClosed": backend.ErrClosed, "ErrUnavailable": ended(expired(t)), "ErrConflict": &store.ConflictError{}, "ErrTooLarge": store.ErrTooLarge,
+		"ErrClosed": backend.ErrClosed, "ErrUnavailable": backend.ContextError(expired(t)), "ErrConflict": &store.ConflictError{}, "ErrTooLarge": store.ErrTooLarge,
 		"ErrNotPermitted": errReplace(backend.ErrKeyExists), "ErrUnknownOutcome": store.ErrUnknownOutcome, "DeadlineExceeded": expired(t).Err(),
 	} {
 		if got := ErrorClass(err); got != want {

@@ -132,7 +132,7 @@ func (f *flight) wait(ctx context.Context) error {
 	select {
 	case <-f.done:
 	case <-ctx.Done():
-		err = ended(ctx)
+		err = backend.ContextError(ctx)
 	case <-f.ctx.Done():
 		err = fmt.Errorf("%w: the key manager did not answer in time: %w", backend.ErrUnavailable, f.ctx.Err())
 	}
@@ -166,7 +166,7 @@ func detached(ctx context.Context, limit time.Duration) (context.Context, contex
 func (e *entry) open(ctx context.Context) (*state, error) {
 	for {
 		if ctx.Err() != nil {
-			return nil, ended(ctx)
+			return nil, backend.ContextError(ctx)
 		}
 		e.space.mu.Lock()
 		st := e.state.Load()

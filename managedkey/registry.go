@@ -145,7 +145,7 @@ func (r *Registry) Create(ctx context.Context, in Entry) (err error) {
 	}
 	defer done(&err)
 	if err := ctx.Err(); err != nil {
-		return fail("create", in.Ref, "", ended(ctx))
+		return fail("create", in.Ref, "", backend.ContextError(ctx))
 	}
 	st, err := r.newState(&in)
 	if err != nil {
@@ -230,7 +230,7 @@ func (r *Registry) Delete(ctx context.Context, ref namespace.Ref) (err error) {
 	}
 	defer done(&err)
 	if err := ctx.Err(); err != nil {
-		return fail("delete", ref, "", ended(ctx))
+		return fail("delete", ref, "", backend.ContextError(ctx))
 	}
 	e, err := r.lookup("delete", ref)
 	if err != nil {

@@ -106,7 +106,7 @@ func (k *Key) Test(ctx context.Context, opts *TestOptions) (*TestReport, error) 
 func (e *entry) openExisting(ctx context.Context) (*state, error) {
 	for {
 		if ctx.Err() != nil {
-			return nil, ended(ctx)
+			return nil, backend.ContextError(ctx)
 		}
 		e.space.mu.Lock()
 		st := e.state.Load()

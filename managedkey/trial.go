@@ -52,7 +52,7 @@ func (t *trial) step(ctx context.Context, usage backend.Usage, algorithm string,
 		return false
 	}
 	s := TestStep{Usage: usage, Algorithm: algorithm}
-	if err := ended(ctx); err != nil {
+	if err := backend.ContextError(ctx); err != nil {
 		s.Err, t.over = err, true
 	} else {
 		began := time.Now()

@@ -19,7 +19,7 @@ func (r *Registry) Trim(ctx context.Context, ref namespace.Ref, oldest int) (err
 	}
 	defer done(&err)
 	if ctx.Err() != nil {
-		return fail("trim", ref, "", ended(ctx))
+		return fail("trim", ref, "", backend.ContextError(ctx))
 	}
 	e, err := r.lookup("trim", ref)
 	if err != nil {

@@ -31,7 +31,7 @@ func (r *Registry) Update(ctx context.Context, in Entry) (err error) {
 	}
 	defer done(&err)
 	if ctx.Err() != nil {
-		return fail("update", in.Ref, "", ended(ctx))
+		return fail("update", in.Ref, "", backend.ContextError(ctx))
 	}
 	next, err := r.newState(&in)
 	if err != nil {
@@ -78,7 +78,7 @@ func (e *entry) stillNewest(number int) error {
 func (e *entry) update(ctx context.Context, next *state, still func() error, policyStays bool) error {
 	for {
 		if ctx.Err() != nil {
-			return ended(ctx)
+			return backend.ContextError(ctx)
 		}
 		e.space.mu.Lock()
 		now := e.state.Load()

@@ -224,21 +224,9 @@ func within[T any](ctx context.Context, b *Backend, op string, fn func(context.C
 		defer cancel()
 	}
 	if ctx.Err() != nil {
-		return none, fmt.Errorf("awskms: %s: %w", op, ended(ctx))
+		return none, fmt.Errorf("awskms: %s: %w", op, backend.ContextError(ctx))
 	}
 	return fn(ctx)
-}
-
-// ended says why ctx ended, as the handles of package backend do.
-func ended(ctx context.Context) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); cause != err {
-		err = fmt.Errorf("%w: %w", err, cause)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("%w: no answer in time: %w", backend.ErrUnavailable, err)
-	}
-	return err
 }
 
 // base is what the SDK was configured with.

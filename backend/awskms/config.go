@@ -62,7 +62,7 @@ func (b *Backend) connection(ctx context.Context, p Params) (*conn, error) {
 // gone explains err if it is that ctx has ended.
 func gone(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("awskms: connect: %w", ended(ctx))
+		return fmt.Errorf("awskms: connect: %w", backend.ContextError(ctx))
 	}
 	return err
 }

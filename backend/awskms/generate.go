@@ -91,7 +91,7 @@ func (b *Backend) alone(ctx context.Context, c *conn, alias string) (leave func(
 	case turn <- struct{}{}:
 		return func() { <-turn }, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("awskms: make key %q: %w", alias, ended(ctx))
+		return nil, fmt.Errorf("awskms: make key %q: %w", alias, backend.ContextError(ctx))
 	}
 }
 

@@ -245,14 +245,7 @@ func (b *Backend) use(ctx context.Context, op string, p Params) (c *connection, 
 	return c, bounded, func() { cancel(); b.gate.Leave() }, nil
 }
 
-// contextError explains that ctx ended, as package remote does.
+// contextError is the error of op, whose context ended.
 func contextError(ctx context.Context, op string) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); cause != err {
-		err = fmt.Errorf("%w: %w", err, cause)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("%w: no answer in time: %w", backend.ErrUnavailable, err)
-	}
-	return fmt.Errorf("azurekeyvault: %s: %w", op, err)
+	return fmt.Errorf("azurekeyvault: %s: %w", op, backend.ContextError(ctx))
 }

@@ -185,14 +185,7 @@ func (b *Backend) enter(ctx context.Context, op string, timeout time.Duration) (
 	return ctx, func() { cancel(); b.gate.Leave() }, nil
 }
 
-// contextError explains that ctx ended, as the handles of package backend do.
+// contextError is the error of op, whose context ended.
 func contextError(ctx context.Context, op string) error {
-	err := ctx.Err()
-	switch cause := context.Cause(ctx); {
-	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("%w: not done in time: %w", backend.ErrUnavailable, err)
-	case cause != err:
-		err = fmt.Errorf("%w: %w", err, cause)
-	}
-	return fmt.Errorf("gcpckms: %s: %w", op, err)
+	return fmt.Errorf("gcpckms: %s: %w", op, backend.ContextError(ctx))
 }

@@ -162,7 +162,7 @@ func (c *Connection) explain(ctx context.Context, call Call, attempts int, last 
 	}
 	switch {
 	case ctx.Err() != nil:
-		ended := endOf(ctx)
+		ended := backend.ContextError(ctx)
 		if last == nil || errors.Is(last.Err, ctx.Err()) {
 			return fmt.Errorf("%s: %w", begin, ended)
 		}
@@ -190,18 +190,6 @@ func overdue(ctx context.Context) {
 		case <-time.After(100 * time.Millisecond): // it is no context of the standard library
 		}
 	}
-}
-
-// endOf says why ctx ended.
-func endOf(ctx context.Context) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); cause != err {
-		err = fmt.Errorf("%w: %w", err, cause)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("%w: no answer in time: %w", backend.ErrUnavailable, err)
-	}
-	return err
 }
 
 // attempt waits for its turn, makes one request and judges it.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
-	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -247,15 +246,7 @@ func (b *Backend) enter(ctx context.Context, op string) error {
 	return err
 }
 
-// contextError explains that ctx ended, as the handles of package backend do: a deadline that passed means that the work
-// was not done in time, a cancelled context is the caller's own doing.
+// contextError is the error of op, whose context ended.
 func contextError(ctx context.Context, op string) error {
-	err := ctx.Err()
-	switch cause := context.Cause(ctx); {
-	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("%w: not done within the caller's deadline: %w", backend.ErrUnavailable, err)
-	case cause != err:
-		err = fmt.Errorf("%w: %w", err, cause)
-	}
-	return fmt.Errorf("software: %s: %w", op, err)
+	return fmt.Errorf("software: %s: %w", op, backend.ContextError(ctx))
 }
