@@ -55,15 +55,17 @@ func Decide(batch []*Tx, revision uint64, version func(key string) uint64) (comm
 }
 
 func decide(ops []store.Op, revision uint64, version func(key string) uint64) ([]Write, error) {
-	// Expectations first: a conflict is the more useful answer, and encoding costs time.
-	for _, op := range ops {
-		if old := version(op.Key); !op.Expect.Holds(old) {
-			return nil, &store.ConflictError{Key: op.Key, Expect: op.Expect, Version: old}
+	// Expectations first: a conflict is the more useful answer, and encoding costs time. So does looking a version up.
+	olds := make([]uint64, len(ops))
+	for i, op := range ops {
+		olds[i] = version(op.Key)
+		if !op.Expect.Holds(olds[i]) {
+			return nil, &store.ConflictError{Key: op.Key, Expect: op.Expect, Version: olds[i]}
 		}
 	}
 	var writes []Write
-	for _, op := range ops {
-		old := version(op.Key)
+	for i, op := range ops {
+		old := olds[i]
 		switch {
 		case op.Kind == store.Put:
 			value, err := op.Bytes(revision)

@@ -85,7 +85,13 @@ func TestDecide(t *testing.T) {
 		[]store.Op{{Key: "f"}, {Key: "g", Encode: func(uint64, []byte) ([]byte, error) { return nil, mine }}},
 		[]store.Op{{Key: "0", Encode: func(v uint64, _ []byte) ([]byte, error) { return fmt.Append(nil, v), nil }}},
 	)
-	commit, writes := Decide(txs, 8, func(key string) uint64 { return versions[key] })
+	looked := make(map[string]int)
+	commit, writes := Decide(txs, 8, func(key string) uint64 { looked[key]++; return versions[key] })
+	for key, n := range looked {
+		if n != 1 {
+			t.Errorf("the version of %s was looked up %d times", key, n)
+		}
+	}
 	if len(commit) != 2 || commit[0] != txs[0] || commit[1] != txs[4] {
 		t.Errorf("%d are to be committed", len(commit))
 	}
