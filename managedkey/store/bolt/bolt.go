@@ -14,8 +14,8 @@
 //	log   version ‖ key → CRC-32C ‖ flags ‖ value
 //
 // log has the records, the values that they replaced, and deletions (flags 1, without a value), for as long as they are
-// not older than Options.History revisions or still current. The checksum is that of the rest of the entry, version and
-// key included. meta's floor is the revision up to which history was dropped.
+// not older than Options.History revisions, and a hundredth of that, or still current. The checksum is that of the rest of
+// the entry, version and key included. meta's floor is the revision up to which history was dropped.
 //
 // The file never shrinks, but reuses what became free; a copy made by [Store.Backup] is a store, too. A file from a backup
 // has the revisions that it had then: processes that follow the store must list again.
@@ -51,7 +51,7 @@ const (
 
 // Options are the options of [Open].
 type Options struct {
-	History  int           // revisions that are kept for watches to begin at: 1 or more, default DefaultHistory
+	History  int           // revisions that are kept for watches to begin at, and up to 1 % more: 1 or more, default DefaultHistory
 	LockWait time.Duration // how long Open waits for another process to close the file, default DefaultLockWait
 }
 

@@ -104,6 +104,29 @@ func TestHistoryIsDropped(t *testing.T) {
 	}
 }
 
+// TestHistoryIsDroppedInSteps checks that history goes when there is a hundredth more of it than is to be kept, and no less is kept.
+func TestHistoryIsDroppedInSteps(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "store"), &bolt.Options{History: 200})
+	defer s.Close()
+	begins := func(from uint64) error {
+		for _, err := range s.Watch(t.Context(), "", from) {
+			return err
+		}
+		return nil
+	}
+	churn(t, s, 201)
+	if err := begins(0); err != nil {
+		t.Errorf("with one revision more than are kept: %v", err)
+	}
+	churn(t, s, 1)
+	if err := begins(1); !errors.Is(err, store.ErrCompacted) {
+		t.Errorf("with two more, before them: %v", err)
+	}
+	if err := begins(2); err != nil {
+		t.Errorf("with two more, after them: %v", err)
+	}
+}
+
 func TestVerifyAndBackupEnd(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "store"), nil)
 	defer s.Close()

@@ -12,8 +12,12 @@ import (
 	"github.com/managedkeys/managedkeys/managedkey/store/internal/engine"
 )
 
-// sweep is how many revisions of history one commit drops at most, so that none takes long.
-const sweep = 1000
+// History is dropped when it has 1/dropped more revisions than are to be kept: neighbours share pages, which each commit would write
+// anew for the few entries of one revision. One commit drops sweep revisions at most, so that none takes long.
+const (
+	dropped = 100
+	sweep   = 1000
+)
 
 // errNothing ends a bbolt transaction that has nothing to write.
 var errNothing = errors.New("nothing to write")
@@ -32,7 +36,10 @@ func (s *Store) commit(_ context.Context, batch []*engine.Tx) {
 		if err := x.write(revision, writes); err != nil {
 			return err
 		}
-		return x.drop(lowest(revision, s.history))
+		if floor := lowest(revision, s.history); floor >= x.floor+max(1, s.history/dropped) {
+			return x.drop(floor)
+		}
+		return nil
 	})
 	switch {
 	case errors.Is(err, errNothing):
