@@ -20,6 +20,9 @@ import (
 // tries is how often a change is made again because another process changed the same record.
 const tries = 20
 
+// maxOps is how many ops a transaction has at most: a sealed store takes one fewer than others.
+const maxOps = store.MaxOps - 1
+
 // apply makes changes in the store and returns their version. If the outcome is not known, it looks.
 func (k *kept) apply(ctx context.Context, ops ...store.Op) (uint64, error) {
 	if err := k.open(); err != nil {

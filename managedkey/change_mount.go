@@ -160,7 +160,7 @@ func (k *kept) regrantAll(ctx context.Context, id string, refs map[namespace.Ref
 			if err != nil {
 				return made, partly(done, total, err)
 			}
-			if ok && (len(ops) == store.MaxOps || len(ops) > 0 && size+len(r.op.Value) > store.MaxApply/2) {
+			if ok && (len(ops) == maxOps || len(ops) > 0 && size+len(r.op.Value) > store.MaxApply/2) {
 				break
 			}
 			if taken++; ok {

@@ -73,6 +73,9 @@ func Finish(ctx context.Context, st store.Store, kind string, now time.Time) (in
 	return total, errors.Join(errs...)
 }
 
+// atOnce is how many records are removed in a transaction. A sealed store takes fewer than store.MaxOps.
+const atOnce = store.MaxOps / 2
+
 // below removes the records under prefix.
 func below(ctx context.Context, st store.Store, kind, prefix string) (n int, err error) {
 	for {
@@ -81,7 +84,7 @@ func below(ctx context.Context, st store.Store, kind, prefix string) (n int, err
 			return n, fmt.Errorf("%s: removal: %w", kind, err)
 		}
 		for records := page.Records; len(records) > 0; {
-			some := records[:min(len(records), store.MaxOps)]
+			some := records[:min(len(records), atOnce)]
 			ops := make([]store.Op, len(some))
 			for i, record := range some {
 				ops[i] = store.Op{Kind: store.Delete, Key: record.Key, Expect: store.Any}

@@ -78,6 +78,28 @@ func TestMount(t *testing.T) {
 	assert.Equal(t, 60, count(t, st, "pki/"+kept+"/"))
 }
 
+// narrow is a store that takes fewer ops than others, as a sealed one does.
+type narrow struct{ store.Store }
+
+func (s narrow) Apply(ctx context.Context, ops ...store.Op) (uint64, error) {
+	if len(ops) >= store.MaxOps {
+		return 0, store.ErrTooLarge
+	}
+	return s.Store.Apply(ctx, ops...)
+}
+
+// TestSealed: everything of a mount goes from a store that takes fewer ops.
+func TestSealed(t *testing.T) {
+	st := memory.New(nil)
+	defer st.Close()
+	gone := uuid.NewString()
+	fill(t, st, "pki/"+gone+"/", 2*store.MaxOps+1)
+	n, err := Mount(t.Context(), narrow{st}, "pki", gone, time.Now())
+	require.NoError(t, err)
+	assert.Equal(t, 2*store.MaxOps+1, n)
+	assert.Zero(t, count(t, st, "pki/"+gone+"/"))
+}
+
 // TestCrash: wherever it ends, somebody goes on with it.
 func TestCrash(t *testing.T) {
 	for _, after := range []int{1, 2, 7, 21, 24} {
@@ -89,7 +111,7 @@ func TestCrash(t *testing.T) {
 		dying.left.Store(int64(after))
 		n, err := Mount(t.Context(), dying, "pki", gone, time.Now())
 		assert.ErrorIs(t, err, errCrash)
-		assert.Equal(t, store.MaxOps*(after-1), n)
+		assert.Equal(t, atOnce*(after-1), n)
 		more, err := Finish(t.Context(), st, "pki", time.Now())
 		require.NoError(t, err)
 		assert.Equal(t, store.MaxPage+200, n+more)
