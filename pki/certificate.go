@@ -145,6 +145,9 @@ func maybeSigned(err error) bool {
 	return true
 }
 
+// maxOps is how many ops a transaction has at most: a sealed store takes one fewer than others.
+const maxOps = store.MaxOps - 1
+
 // insert stores a certificate that is not there yet, with what finds it.
 func (a *Authority) insert(ctx context.Context, cert *x509.Certificate, r certRecord) (uint64, error) {
 	keys := indexKeys(cert, r.Issuer)
@@ -157,8 +160,8 @@ func (a *Authority) insert(ctx context.Context, cert *x509.Certificate, r certRe
 		more = append(more, store.Op{Kind: store.Put, Key: a.prefix + key, Value: value, Expect: store.Any})
 	}
 	// What finds nothing does no harm, so that it goes first if there is too much for one transaction.
-	for len(more) >= store.MaxOps {
-		n := min(len(more)-store.MaxOps/2, store.MaxOps)
+	for len(more) >= maxOps {
+		n := min(len(more)-maxOps/2, maxOps)
 		if _, err := a.apply(ctx, more[:n]...); err != nil {
 			return 0, err
 		}
@@ -173,7 +176,7 @@ func (a *Authority) insert(ctx context.Context, cert *x509.Certificate, r certRe
 
 // unindex removes what finds a certificate that is gone. What is left does no harm.
 func (a *Authority) unindex(ctx context.Context, cert *x509.Certificate, issuer string) {
-	for keys := range slices.Chunk(indexKeys(cert, issuer), store.MaxOps) {
+	for keys := range slices.Chunk(slices.Concat(indexKeys(cert, issuer), formerIndexKeys(cert, issuer)), maxOps) {
 		var ops []store.Op
 		for _, key := range keys {
 			ops = append(ops, a.remove(key, store.Any))

@@ -176,7 +176,7 @@ func (a *Authority) dropChanges(ctx context.Context, name string, covers uint64)
 		if record.Version <= covers {
 			ops = append(ops, store.Op{Kind: store.Delete, Key: record.Key, Expect: store.Expect(record.Version)})
 		}
-		if len(ops) == store.MaxOps {
+		if len(ops) == maxOps {
 			drop(ops)
 			ops = nil
 		}

@@ -136,7 +136,7 @@ type visit struct {
 // day looks at the certificates that end on a day.
 func (v *visit) day(ctx context.Context, day int64) error {
 	s, a := &v.w.sweep, v.w.a
-	prefix := fmt.Sprintf("%sexpiry/%06d/", a.prefix, day)
+	prefix := a.prefix + expiryIndex(day)
 	for {
 		page, err := a.store.List(ctx, prefix, s.after, store.MaxPage)
 		if err != nil {

@@ -36,8 +36,7 @@ func (a *Authority) PresignOCSP(ctx context.Context, issuer string) (int, error)
 	config.Store = true
 	signed := 0
 	var errs []error
-	prefix := "by-issuer/" + i.ID + "/"
-	for record, err := range a.all(ctx, prefix) {
+	for record, err := range a.all(ctx, issuerIndex(i.ID)) {
 		if err != nil {
 			return signed, err
 		}

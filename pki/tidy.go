@@ -3,9 +3,6 @@ package pki
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/big"
-	"strings"
 	"time"
 
 	"github.com/managedkeys/managedkeys/managedkey/store"
@@ -119,14 +116,13 @@ func (t *tidier) listed(ctx context.Context, c *Certificate) (bool, error) {
 func (t *tidier) day(ctx context.Context, day int64, p *TidyProgress) (left bool, err error) {
 	a := t.a
 	stale := make(map[string]*Certificate)
-	prefix := fmt.Sprintf("expiry/%06d/", day)
-	for record, err := range a.all(ctx, prefix) {
+	for record, err := range a.all(ctx, expiryIndex(day)) {
 		if err != nil {
 			return left, err
 		}
-		serial, ok := new(big.Int).SetString(strings.TrimPrefix(record.Key, a.prefix+prefix), 16)
-		if !ok {
-			return left, fmt.Errorf("pki: %s: %w", record.Key, store.ErrCorrupt)
+		serial, err := serialIn(record)
+		if err != nil {
+			return left, err
 		}
 		cert, err := a.certificate(ctx, serial)
 		if errors.Is(err, store.ErrNotFound) { // an index that was left
