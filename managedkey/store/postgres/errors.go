@@ -63,11 +63,16 @@ func retrying(ctx context.Context, again func(err error) bool, f func() error) e
 		HandleIf(func(_ any, err error) bool { return err != nil && ctx.Err() == nil && again(err) }).
 		WithMaxRetries(-1).WithBackoff(firstPause, longestPause).WithJitterFactor(jitter).Build()
 	var last error
+	done := false
 	err := failsafe.With(policy).WithContext(ctx).Run(func() error {
 		last = f()
+		done = last == nil
 		return last
 	})
-	if err != nil && last != nil {
+	switch {
+	case done:
+		return nil // failsafe has an error if ctx ended meanwhile
+	case err != nil && last != nil:
 		return last // and not what failsafe says of it
 	}
 	return err
