@@ -20,8 +20,11 @@ import (
 	"github.com/managedkeys/managedkeys/managedkey/store/bolt"
 )
 
-// issuingSizes are how many certificates are stored already.
-var issuingSizes = []int{1000, 100_000}
+// issuingSizes are how many certificates are stored already, and issuingHistory how many revisions the store keeps.
+var (
+	issuingSizes   = []int{1000, 100_000}
+	issuingHistory = bolt.DefaultHistory
+)
 
 // storedCertificate is what package pki stores of a certificate, to be stored again with other serial numbers.
 type storedCertificate struct {
@@ -47,7 +50,7 @@ func storedOf(ctx context.Context, st store.Store, prefix string, cert *x509.Cer
 }
 
 // another returns what stores the same certificate with another serial number of the same length: the i-th of n that are spread evenly
-// over all numbers. Its signature is not of it.
+// over all numbers, issued one after the other. Its signature is not of it.
 func (c *storedCertificate) another(i, n int) ([]store.Op, error) {
 	digits := c.serial.Bytes()
 	serial := slices.Clone(digits)
@@ -57,8 +60,12 @@ func (c *storedCertificate) another(i, n int) ([]store.Op, error) {
 	binary.BigEndian.PutUint64(serial[1:], math.MaxUint64/uint64(n)*uint64(i))
 	var ops []store.Op
 	for _, record := range c.records {
-		op := store.Op{Key: strings.TrimSuffix(record.Key, fmt.Sprintf("%040x", digits)) + fmt.Sprintf("%040x", serial), Value: record.Value}
-		if bytes.HasPrefix(record.Value, []byte("{")) { // the others are of indices
+		key, err := c.keyWith(record, fmt.Sprintf("%040x", serial), n-i)
+		if err != nil {
+			return nil, err
+		}
+		op := store.Op{Key: string(key), Value: record.Value}
+		if isCertificate(record) {
 			var fields map[string]any
 			if err := json.Unmarshal(record.Value, &fields); err != nil {
 				return nil, err
@@ -68,7 +75,6 @@ func (c *storedCertificate) another(i, n int) ([]store.Op, error) {
 				return nil, err
 			}
 			fields["der"] = bytes.Replace(der, digits, serial, 1)
-			var err error
 			if op.Value, err = json.Marshal(fields); err != nil {
 				return nil, err
 			}
@@ -96,12 +102,28 @@ func (c *storedCertificate) fill(ctx context.Context, st store.Store, n int) err
 	return nil
 }
 
-// issuesBeside returns a way of signing whose store has n certificates already. What closes it is never nil.
-func (w *workplace) issuesBeside(ctx context.Context, n int, csr []byte) (*issuer, func(), error) {
+// settle brings a store to where it is in the long run, so that it is how much it holds that is compared: it has more history than it
+// keeps, of which each commit drops some, and the pages of its file were read once since it was opened, as each first time is a fault.
+func settle(ctx context.Context, st store.Store) error {
+	for range issuingHistory + issuingHistory/50 + 1 {
+		if _, err := st.Apply(ctx, store.Op{Key: "settle", Expect: store.Any}); err != nil {
+			return err
+		}
+	}
+	for _, err := range store.All(ctx, st, "") {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// issuesBeside returns a way of signing whose store has n certificates already, and what is stored of one. What closes it is never nil.
+func (w *workplace) issuesBeside(ctx context.Context, n int, csr []byte) (*issuer, *storedCertificate, func(), error) {
 	path := filepath.Join(w.memory, fmt.Sprintf("issuing-%d", n))
-	st, err := bolt.Open(path, nil)
+	st, err := bolt.Open(path, &bolt.Options{History: issuingHistory})
 	if err != nil {
-		return nil, func() {}, err
+		return nil, nil, func() {}, err
 	}
 	i, end, err := issues(ctx, st, stepStore, csr)
 	closeAll := func() {
@@ -110,17 +132,20 @@ func (w *workplace) issuesBeside(ctx context.Context, n int, csr []byte) (*issue
 		os.Remove(path)
 	}
 	if err != nil {
-		return nil, closeAll, err
+		return nil, nil, closeAll, err
 	}
 	cert, err := i.sign()
 	if err != nil {
-		return nil, closeAll, err
+		return nil, nil, closeAll, err
 	}
 	like, err := storedOf(ctx, st, "pki/"+i.authority.mount.ID()+"/", cert)
 	if err != nil {
-		return nil, closeAll, err
+		return nil, nil, closeAll, err
 	}
-	return i, closeAll, like.fill(ctx, st, n-2) // the root is stored as well
+	if err := like.fill(ctx, st, n-2); err != nil { // the root is stored as well
+		return nil, nil, closeAll, err
+	}
+	return i, like, closeAll, settle(ctx, st)
 }
 
 // issuingStored prints how many requests are signed by the number of certificates that are stored already.
@@ -134,27 +159,37 @@ func (w *workplace) issuingStored() error {
 	if err != nil {
 		return err
 	}
-	var ops []operation
+	var ops, bare []operation
 	for _, n := range sizes {
-		how, closeAll, err := w.issuesBeside(ctx, n, csr)
+		how, like, closeAll, err := w.issuesBeside(ctx, n, csr)
 		defer closeAll()
 		if err != nil {
 			return err
 		}
-		ops = append(ops, how.operation)
+		alone, err := w.bareBeside(n, like)
+		if err != nil {
+			return err
+		}
+		defer alone.close()
+		ops, bare = append(ops, how.operation), append(bare, alone.operation)
 	}
 	fmt.Printf("\nThe same stored in bolt, without lint, by the number of certificates that are there already; the file is in memory where the machine\n" +
-		"has such a file system, so that it isn't the disk that is measured. Ratios to the first line, of time and of processor time.\n\n")
+		"has such a file system, so that it isn't the disk that is measured. Ratios to the first line, of time and of processor time. bbolt:\n" +
+		"a bare database doing nothing but the same puts, in as many transactions.\n\n")
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(out, "goroutines\tstored\tcertificates/s\tµs\tratio\tcpu µs\tratio\t")
+	fmt.Fprintln(out, "goroutines\tstored\tcertificates/s\tµs\tratio\tcpu µs\tratio\tbbolt µs\tratio\tcpu µs\tratio\t")
 	for _, n := range issuingCallers {
-		rates, cpu, err := interleavedSpeeds(ops, n, *rounds, *window)
+		rates, cpu, err := interleavedSpeeds(append(ops, bare...), n, *rounds, *window)
 		if err != nil {
 			return err
 		}
 		for i, size := range sizes {
-			fmt.Fprintf(out, "%d\t%d\t%.0f\t%.0f\t%.2f\t%.0f\t%.2f\t\n", n, size, median(rates[i]), 1e6*float64(n)/median(rates[i]),
-				ratio(rates[0], rates[i]), 1e6/median(cpu[i]), ratio(cpu[0], cpu[i]))
+			fmt.Fprintf(out, "%d\t%d\t%.0f\t", n, size, median(rates[i]))
+			for _, first := range []int{0, len(sizes)} {
+				fmt.Fprintf(out, "%.0f\t%.2f\t%.0f\t%.2f\t", 1e6*float64(n)/median(rates[first+i]), ratio(rates[first], rates[first+i]),
+					1e6/median(cpu[first+i]), ratio(cpu[first], cpu[first+i]))
+			}
+			fmt.Fprintln(out)
 		}
 	}
 	return out.Flush()

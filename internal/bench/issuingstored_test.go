@@ -16,7 +16,8 @@ func TestIssuesBeside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	how, closeAll, err := place(t, false).issuesBeside(ctx, n, csr)
+	smallIssuing(t)
+	how, like, closeAll, err := place(t, false).issuesBeside(ctx, n, csr)
 	defer closeAll()
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +43,9 @@ func TestIssuesBeside(t *testing.T) {
 			t.Errorf("%d are found by %+v; want %d", len(serials), query, want)
 		}
 	}
+	if keys := len(like.records); keys != 4 {
+		t.Errorf("a certificate has %d records", keys)
+	}
 	cert, err := how.sign()
 	if err != nil || cert.CheckSignatureFrom(how.ca) != nil {
 		t.Errorf("got %v, %v", cert, err)
@@ -58,7 +62,7 @@ func TestIssuingStoredTable(t *testing.T) {
 	for _, size := range issuingSizes {
 		found := 0
 		for line := range strings.Lines(table) {
-			if got := strings.Fields(line); len(got) == 7 && got[1] == strconv.Itoa(size) {
+			if got := strings.Fields(line); len(got) == 11 && got[1] == strconv.Itoa(size) {
 				found++
 				for i := range got {
 					number(t, got, i)
@@ -73,7 +77,7 @@ func TestIssuingStoredTable(t *testing.T) {
 
 // smallIssuing makes the tables of issuing do little.
 func smallIssuing(t *testing.T) {
-	callers, sizes := issuingCallers, issuingSizes
-	t.Cleanup(func() { issuingCallers, issuingSizes = callers, sizes })
-	issuingCallers, issuingSizes = []int{3}, []int{10, 40}
+	callers, sizes, history := issuingCallers, issuingSizes, issuingHistory
+	t.Cleanup(func() { issuingCallers, issuingSizes, issuingHistory = callers, sizes, history })
+	issuingCallers, issuingSizes, issuingHistory = []int{3}, []int{10, 40}, 20
 }
