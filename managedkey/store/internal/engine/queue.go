@@ -118,16 +118,17 @@ func (q *Queue) loop() {
 				return
 			}
 		}
-		if alone == 0 {
+		if alone > 0 {
+			alone--
+		} else {
 			// Whoever can run may be about to come, such as those who got their results a moment ago. The scheduler prefers two
 			// goroutines that wake each other up, the queue and a single caller, for up to 10 ms.
-			before := len(waiting)
 			runtime.Gosched()
-			if waiting = q.more(waiting); len(waiting) == before {
-				alone = trust
-			}
-		} else {
-			alone--
+			alone = trust
+		}
+		before := len(waiting)
+		if waiting = q.more(waiting); len(waiting) > before {
+			alone = 0
 		}
 		var batch []*Tx
 		batch, waiting = split(waiting)
