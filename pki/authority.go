@@ -64,6 +64,7 @@ func OpenAuthority(ctx context.Context, mount *managedkey.Mount, st store.Store,
 //	crl-data/<scope>/<number>/<part>    CRLs in DER
 //	ocsp-responders/<signer>            delegated responders
 //	ocsp/<signer>/<serial>              OCSP answers
+//	tidy                                the tidy that is under way, with its lease, or the last one
 //	turns/<work>                        who does what only one process needs to do, and until when
 
 // Engine returns the engine below, for certificates that nothing shall be kept of.

@@ -23,7 +23,12 @@ const (
 // leased reports whether somebody makes a list. A lease that ends later than one that begins now is that of a process whose clock was
 // wrong, which may be gone.
 func (r *crlRecord) leased(now time.Time) bool {
-	return r.Owner != "" && now.Before(r.Until) && r.Until.Sub(now) <= crlLease+crlSkew
+	return r.Owner != "" && leased(r.Until, now)
+}
+
+// leased reports whether a lease counts that ends then.
+func leased(until, now time.Time) bool {
+	return now.Before(until) && until.Sub(now) <= crlLease+crlSkew
 }
 
 // keepLease renews the lease of a record, which has that version, until stop is called; it returns the version that the record then has.

@@ -23,7 +23,8 @@ func (a *Authority) DefaultFollowsLatest(ctx context.Context) (bool, error) {
 	return c.FollowsLatest, err
 }
 
-// TidyConfig says when to tidy without being asked. It is only kept here: whoever runs the authority acts on it.
+// TidyConfig says what to tidy, and when to do so without being asked. It is only kept here: whoever runs the authority acts on it, with
+// [Authority.StartDueTidy].
 type TidyConfig struct {
 	Enabled      bool          `json:"enabled"`
 	Interval     time.Duration `json:"interval"`      // from the end of one run to the next; 0 is 12 hours
@@ -33,10 +34,17 @@ type TidyConfig struct {
 	Certificates bool          `json:"certificates"`  // call Tidy
 }
 
-// SetTidyConfig stores when to tidy.
-func (a *Authority) SetTidyConfig(ctx context.Context, c TidyConfig) error {
+func (c TidyConfig) check() error {
 	if c.Interval < 0 || c.Buffer < 0 || c.Buffer != 0 && c.Buffer < time.Hour || c.IssuerBuffer < 0 {
 		return invalid("tidy config: interval %v, buffer %v, issuer buffer %v; it takes no negative time, and a buffer of an hour or more", c.Interval, c.Buffer, c.IssuerBuffer)
+	}
+	return nil
+}
+
+// SetTidyConfig stores when to tidy.
+func (a *Authority) SetTidyConfig(ctx context.Context, c TidyConfig) error {
+	if err := c.check(); err != nil {
+		return err
 	}
 	return update(ctx, a, "config/tidy", func(out *TidyConfig, _ uint64) error {
 		*out = c

@@ -20,52 +20,61 @@ type TidyOptions struct {
 
 // TidyProgress is how far [Authority.Tidy] is.
 type TidyProgress struct {
-	Days, AllDays int // of expiry that were gone through, and that there are
-	Removed       int // certificates, pending ones included
-	Revoked       int // of them were revoked
-	Unlisted      int // revoked certificates that are kept until a CRL that is made after their end has had them (RFC 5280, Section 3.3)
+	Days     int `json:"days"` // of expiry that were gone through
+	AllDays  int `json:"all_days"`
+	Removed  int `json:"removed"`  // certificates, pending ones included
+	Revoked  int `json:"revoked"`  // of them were revoked
+	Unlisted int `json:"unlisted"` // revoked certificates that are kept until a CRL that is made after their end has had them (RFC 5280, Section 3.3)
 }
 
 // Tidy removes certificates that have expired, with their revocations, except those that must be in another CRL before: see
 // TidyProgress.Unlisted. It goes on where it, or another process, has ended;
-// when ctx ends, what is done stays done.
+// when ctx ends, what is done stays done. It is StartTidy and Run in one, so that the error wraps [ErrTidying] while another one is under way,
+// and [context.Canceled] after CancelTidy.
 func (a *Authority) Tidy(ctx context.Context, opts *TidyOptions) (TidyProgress, error) {
-	var p TidyProgress
 	if opts == nil {
 		opts = new(TidyOptions)
 	}
-	buffer := opts.Buffer
+	run, err := a.StartTidy(ctx, TidyConfig{Certificates: true, Buffer: opts.Buffer})
+	if err != nil {
+		return TidyProgress{}, err
+	}
+	run.report = opts.Progress
+	status, err := run.Run(ctx)
+	return status.Progress, err
+}
+
+// tidy removes the certificates, and tells progress how far it is, after each day of expiry.
+func (a *Authority) tidy(ctx context.Context, buffer time.Duration, progress func(TidyProgress)) error {
+	var p TidyProgress
 	if buffer == 0 {
 		buffer = 72 * time.Hour
 	}
-	if buffer < time.Hour {
-		return p, invalid("tidy: buffer %v; it takes an hour or more", buffer)
-	}
 	var m mountRecord
 	if _, err := a.read(ctx, "config/mount", &m); err != nil {
-		return p, err
+		return err
 	}
 	t := &tidier{a: a, limit: a.engine.now().Add(-buffer), lists: make(map[string]*crlRecord), listing: make(map[string]bool)}
 	if err := t.findSigners(ctx); err != nil {
-		return p, err
+		return err
 	}
 	first, last := max(m.Tidied, dayOf(m.Created)-1), dayOf(t.limit)
 	p.AllDays = int(max(0, last-first+1))
 	done := first // the first day that something is left of
 	for day := first; day <= last; day++ {
 		left, err := t.day(ctx, day, &p)
+		if err == nil {
+			p.Days++
+		}
+		progress(p)
 		if err != nil {
-			return p, err
+			return err
 		}
 		if !left && done == day && day < last {
 			done++
 		}
-		p.Days++
-		if opts.Progress != nil {
-			opts.Progress(p)
-		}
 	}
-	return p, update(ctx, a, "config/mount", func(m *mountRecord, _ uint64) error {
+	return update(ctx, a, "config/mount", func(m *mountRecord, _ uint64) error {
 		if done <= m.Tidied {
 			return errUnchanged
 		}

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,11 +93,11 @@ func TestTidyConflict(t *testing.T) {
 	must(t, err)
 	now = now.Add(10 * day)
 	s := &failing{Store: f.store}
+	var once atomic.Bool
 	s.before = func(ops []store.Op) error {
-		if ops[0].Kind != store.Delete {
+		if ops[0].Kind != store.Delete || once.Swap(true) {
 			return nil
 		}
-		s.before = nil
 		_, err := f.Revoke(t.Context(), serialOf(pair), ReasonSuperseded, time.Time{})
 		return err
 	}

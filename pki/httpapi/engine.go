@@ -151,7 +151,6 @@ type handler struct {
 	life    context.Context // until Close
 	end     context.CancelFunc
 	running sync.WaitGroup
-	tidy    tidying
 	watch   *pki.ExpiryWatch // nil for none
 
 	unmeasure func() error // nil if there are no metrics of it

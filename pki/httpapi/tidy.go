@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/managedkeys/managedkeys/internal/removal"
@@ -19,25 +18,9 @@ var tidyRoutes = []route{
 	{path: "config/auto-tidy", get: readAutoTidy, post: writeAutoTidy},
 }
 
-// tidying is the state of tidying in this process. One run is under way at a time.
-type tidying struct {
-	mu              sync.Mutex
-	state           string // of Vault: Inactive, Running, Finished, Error, Cancelling, Cancelled
-	config          pki.TidyConfig
-	progress        pki.TidyProgress
-	issuers         int
-	failed          error
-	started, ended  time.Time
-	cancel          context.CancelFunc
-	automatic       bool
-	lastByItself    time.Time
-	cancelRequested bool
-}
-
 // begin starts what is done in the background.
 func (h *handler) begin() {
 	h.life, h.end = context.WithCancel(context.Background())
-	h.tidy.state = "Inactive"
 	h.beginWatch()
 	if h.opts.Maintain < 0 {
 		return
@@ -66,79 +49,22 @@ func (h *handler) maintain() {
 	if err := h.a.Maintain(h.life); err != nil && h.life.Err() == nil {
 		h.opts.Logger.WarnContext(h.life, "pki/httpapi: CRLs that are due can't be made", "mount", h.mount.ID(), "error", err)
 	}
-	c, err := h.a.TidyConfig(h.life)
-	if err != nil || !c.Enabled {
-		return
-	}
-	interval := c.Interval
-	if interval == 0 {
-		interval = 12 * time.Hour
-	}
-	h.tidy.mu.Lock()
-	due := h.opts.Now().Sub(h.tidy.lastByItself) >= interval
-	h.tidy.mu.Unlock()
-	if due {
-		h.startTidy(c, true)
-	}
-}
-
-// startTidy starts a run, and reports whether none was under way.
-func (h *handler) startTidy(c pki.TidyConfig, automatic bool) bool {
-	t := &h.tidy
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.state == "Running" || t.state == "Cancelling" || h.life.Err() != nil {
-		return false
-	}
-	ctx, cancel := context.WithCancel(h.life)
-	t.state, t.config, t.cancel, t.automatic, t.started, t.ended = "Running", c, cancel, automatic, h.opts.Now(), time.Time{}
-	t.progress, t.issuers, t.failed, t.cancelRequested = pki.TidyProgress{}, 0, nil, false
-	h.running.Go(func() {
-		defer cancel()
-		h.endTidy(h.runTidy(ctx, c))
-	})
-	return true
-}
-
-func (h *handler) runTidy(ctx context.Context, c pki.TidyConfig) error {
-	t := &h.tidy
-	if c.Certificates {
-		_, err := h.a.Tidy(ctx, &pki.TidyOptions{Buffer: c.Buffer, Progress: func(p pki.TidyProgress) {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.progress = p
-		}})
-		if err != nil {
-			return err
-		}
-	}
-	if !c.Issuers {
-		return nil
-	}
-	n, err := h.a.TidyIssuers(ctx, c.IssuerBuffer)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.issuers = n
-	return err
-}
-
-func (h *handler) endTidy(err error) {
-	t := &h.tidy
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.ended = h.opts.Now()
-	if t.automatic {
-		t.lastByItself = t.ended
-	}
+	run, err := h.a.StartDueTidy(h.life)
 	switch {
-	case err == nil:
-		t.state = "Finished"
-	case t.cancelRequested && errors.Is(err, context.Canceled):
-		t.state = "Cancelled"
-	default:
-		t.state, t.failed = "Error", err
-		h.opts.Logger.Warn("pki/httpapi: tidy", "mount", h.mount.ID(), "error", err)
+	case err != nil && h.life.Err() == nil:
+		h.opts.Logger.WarnContext(h.life, "pki/httpapi: whether to tidy can't be told", "mount", h.mount.ID(), "error", err)
+	case run != nil:
+		h.runTidy(run)
 	}
+}
+
+// runTidy does in the background what was started.
+func (h *handler) runTidy(run *pki.TidyRun) {
+	h.running.Go(func() {
+		if _, err := run.Run(h.life); err != nil && !errors.Is(err, context.Canceled) {
+			h.opts.Logger.Warn("pki/httpapi: tidy", "mount", h.mount.ID(), "error", err)
+		}
+	})
 }
 
 // takeTidy takes what is to be tidied; what is not there stays.
@@ -183,37 +109,50 @@ func startTidy(c *call) (any, error) {
 		return nil, refuse("field safety_buffer: it takes an hour or more, so that each revocation is in one CRL after the certificate's end")
 	}
 	c.warnings = append(c.warnings, void...)
-	switch {
-	case !config.Certificates && !config.Issuers:
+	if !config.Certificates && !config.Issuers {
 		c.warn("nothing to tidy was named: tidy_cert_store, tidy_revoked_certs and tidy_expired_issuers are what there is")
 		return nil, nil
-	case !c.startTidy(config, false):
+	}
+	run, err := c.a.StartTidy(c.ctx(), config)
+	switch {
+	case errors.Is(err, pki.ErrTidying):
 		c.warn("a tidy operation is already in progress")
+	case err != nil:
+		return nil, err
 	default:
+		c.runTidy(run)
 		c.warn("tidy operation successfully started; its progress is at tidy-status")
 	}
 	return accepted{}, nil
 }
 
+// tidyStates are the names that answers have for states.
+var tidyStates = map[pki.TidyState]string{pki.TidyNever: "Inactive", pki.TidyRunning: "Running", pki.TidyCancelling: "Cancelling",
+	pki.TidyFinished: "Finished", pki.TidyCancelled: "Cancelled", pki.TidyFailed: "Error", pki.TidyLost: "Error"}
+
 func tidyStatus(c *call) (any, error) {
-	t := &c.handler.tidy
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	data := object{"state": t.state, "error": nil, "time_started": nil, "time_finished": nil, "internal_backend_uuid": c.mount.ID(),
-		"cert_store_deleted_count": nil, "revoked_cert_deleted_count": nil, "message": nil, "last_auto_tidy_finished": t.lastByItself}
-	if t.state == "Inactive" {
+	t, err := c.a.TidyStatus(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	data := object{"state": tidyStates[t.State], "error": nil, "time_started": nil, "time_finished": nil, "internal_backend_uuid": c.mount.ID(),
+		"cert_store_deleted_count": nil, "revoked_cert_deleted_count": nil, "message": nil, "last_auto_tidy_finished": t.LastAutomatic}
+	if t.State == pki.TidyNever {
 		return data, nil
 	}
-	data["time_started"] = t.started
-	if !t.ended.IsZero() {
-		data["time_finished"] = t.ended
+	data["time_started"] = t.Started
+	if !t.Ended.IsZero() {
+		data["time_finished"] = t.Ended
 	}
-	if t.failed != nil {
-		data["error"] = "see the server's log"
+	switch t.State {
+	case pki.TidyFailed: // where the store keeps things is nobody's business
+		data["error"] = "see the log of the server that ran it"
+	case pki.TidyLost:
+		data["error"] = t.Error
 	}
-	data["cert_store_deleted_count"], data["revoked_cert_deleted_count"], data["issuer_deleted_count"] = t.progress.Removed, t.progress.Revoked, t.issuers
-	data["days_done"], data["days_total"] = t.progress.Days, t.progress.AllDays
-	for name, value := range tidyData(t.config) {
+	data["cert_store_deleted_count"], data["revoked_cert_deleted_count"], data["issuer_deleted_count"] = t.Progress.Removed, t.Progress.Revoked, t.IssuersRemoved
+	data["days_done"], data["days_total"] = t.Progress.Days, t.Progress.AllDays
+	for name, value := range tidyData(t.Config) {
 		data[name] = value
 	}
 	return data, nil
@@ -223,16 +162,14 @@ func cancelTidy(c *call) (any, error) {
 	if err := c.nothing(); err != nil {
 		return nil, err
 	}
-	t := &c.handler.tidy
-	t.mu.Lock()
-	if t.state != "Running" {
-		t.mu.Unlock()
+	was, err := c.a.CancelTidy(c.ctx())
+	switch {
+	case err != nil:
+		return nil, err
+	case !was:
 		c.warn("tidy operation cannot be cancelled as none is currently running")
 		return nil, nil
 	}
-	t.state, t.cancelRequested = "Cancelling", true
-	t.cancel()
-	t.mu.Unlock()
 	return tidyStatus(c)
 }
 
