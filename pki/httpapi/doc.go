@@ -54,7 +54,7 @@
 // takes a reason; root/rotate answers with the certificates of both roots by each other; without auto_rebuild,
 // certificates that were revoked are in the next CRL that anybody reads; config/crl has shards, ocsp_nonce, ocsp_store and
 // ocsp_presign, as pki.CRLConfig and pki.OCSPConfig have them. Ids of keys are the SHA-256 hashes of their SubjectPublicKeyInfos.
-// Processes share a store, so that every CRL is a unified one.
+// Processes share a store, so that every CRL is a unified one; they tell the same of a tidy, of which one runs at a time, and each can cancel it.
 //
 // What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases.
 //
