@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"math/big"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,31 +91,70 @@ func (a *Authority) config(ctx context.Context) (configRecord, error) {
 	return *c, nil
 }
 
-// SetURLs sets the URLs of issuers that have none of their own. They may have templates, as in [Issuer].
-func (a *Authority) SetURLs(ctx context.Context, urls URLs) error {
-	if _, err := urls.expand("id", ClusterConfig{"http://cluster.example/pki", "http://cluster.example/aia"}, 1); err != nil {
-		return err
-	}
-	return update(ctx, a, "config/main", func(c *configRecord, _ uint64) error {
-		c.URLs = urls
-		return nil
-	})
+// Settings are what holds for all issuers of an authority. Zeros stand for defaults.
+type Settings struct {
+	URLs    URLs // of issuers that have none of their own; they may have templates, as in [Issuer]
+	Cluster ClusterConfig
+	CRL     CRLConfig
+	OCSP    OCSPConfig
 }
 
-// SetCluster sets the values of templates in URLs.
-func (a *Authority) SetCluster(ctx context.Context, cluster ClusterConfig) error {
-	for _, text := range []string{cluster.Path, cluster.AIAPath} {
-		if text == "" {
+// UpdateSettings changes settings, all of them or none. change gets them as they are, and is called again if another process was
+// faster, so that of two changes none is lost; its error ends the update. CRLs and OCSP answers that are there stay as they are.
+func (a *Authority) UpdateSettings(ctx context.Context, change func(*Settings) error) error {
+	ocsp := false
+	err := update(ctx, a, "config/main", func(c *configRecord, _ uint64) error {
+		s := Settings{c.URLs.clone(), c.Cluster, c.CRL, c.OCSP}
+		if err := change(&s); err != nil {
+			return err
+		}
+		if err := s.check(c); err != nil {
+			return err
+		}
+		ocsp = s.OCSP != c.OCSP
+		c.URLs, c.Cluster, c.CRL, c.OCSP, c.Shards = s.URLs, s.Cluster, s.CRL, s.OCSP, max(c.Shards, s.CRL.Shards)
+		return nil
+	})
+	if ocsp { // also if whether they were stored is not known
+		a.forgetOCSP()
+	}
+	return err
+}
+
+// check returns what is wrong with what is not as it was.
+func (s *Settings) check(was *configRecord) error {
+	if !reflect.DeepEqual(s.URLs, was.URLs) {
+		if _, err := s.URLs.expand("id", ClusterConfig{"http://cluster.example/pki", "http://cluster.example/aia"}, 1); err != nil {
+			return err
+		}
+	}
+	for _, text := range []string{s.Cluster.Path, s.Cluster.AIAPath} {
+		if text == "" || s.Cluster == was.Cluster {
 			continue
 		}
 		if err := (&URLs{Issuer: []string{text}}).check(); err != nil {
 			return err
 		}
 	}
-	return update(ctx, a, "config/main", func(c *configRecord, _ uint64) error {
-		c.Cluster = cluster
-		return nil
-	})
+	if s.CRL != was.CRL {
+		if err := s.CRL.check(); err != nil {
+			return err
+		}
+	}
+	if s.OCSP != was.OCSP {
+		return s.OCSP.check()
+	}
+	return nil
+}
+
+// SetURLs sets the URLs of issuers that have none of their own. They may have templates, as in [Issuer].
+func (a *Authority) SetURLs(ctx context.Context, urls URLs) error {
+	return a.UpdateSettings(ctx, func(s *Settings) error { s.URLs = urls; return nil })
+}
+
+// SetCluster sets the values of templates in URLs.
+func (a *Authority) SetCluster(ctx context.Context, cluster ClusterConfig) error {
+	return a.UpdateSettings(ctx, func(s *Settings) error { s.Cluster = cluster; return nil })
 }
 
 // SetCRLConfig says which CRLs there are, and how long they are valid. What is there stays as it is.
@@ -124,23 +164,12 @@ func (a *Authority) SetCRLConfig(ctx context.Context, crl CRLConfig) error {
 
 // SetRevocationConfig is SetCRLConfig and SetOCSPConfig in one: both are set, or neither. What is nil stays.
 func (a *Authority) SetRevocationConfig(ctx context.Context, crl *CRLConfig, ocsp *OCSPConfig) error {
-	if crl != nil {
-		if err := crl.check(); err != nil {
-			return err
-		}
-	}
-	if ocsp != nil {
-		if err := ocsp.check(); err != nil {
-			return err
-		}
-		defer a.forgetOCSP()
-	}
-	return update(ctx, a, "config/main", func(c *configRecord, _ uint64) error {
+	return a.UpdateSettings(ctx, func(s *Settings) error {
 		if crl != nil {
-			c.CRL, c.Shards = *crl, max(c.Shards, crl.Shards)
+			s.CRL = *crl
 		}
 		if ocsp != nil {
-			c.OCSP = *ocsp
+			s.OCSP = *ocsp
 		}
 		return nil
 	})

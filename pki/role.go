@@ -20,6 +20,10 @@ import (
 type Role struct {
 	Name string `json:"-"`
 
+	// Version is the version of the role in the store, which changes whenever it is stored; 0 of one that was not read there. PutRole
+	// with a Version that isn't 0 fails if the role has another one by then.
+	Version uint64 `json:"-"`
+
 	IssuerRef string `json:"issuer_ref"` // "" is "default"
 
 	// TTL is how long certificates are valid where the request doesn't say; 0 is MaxTTL, or 768 hours. MaxTTL bounds that; 0 is

@@ -46,6 +46,7 @@ func (a *Authority) role(ctx context.Context, name string) (*heldRole, error) {
 		if err := json.Unmarshal(record.Value, &role); err != nil {
 			return nil, fmt.Errorf("pki: role %q: %w: %w", name, store.ErrCorrupt, err)
 		}
+		role.Version = record.Version
 		return holdRole(role), nil
 	})
 }

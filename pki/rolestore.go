@@ -2,19 +2,28 @@ package pki
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
-// PutRole stores a role, in place of one of that name. Its issuer need not be there yet.
+// PutRole stores a role, in place of one of that name: whichever that is if role.Version is 0, and otherwise the one with that version,
+// so that of the changes that several processes make to what [Authority.Role] has returned none is lost. The error wraps
+// [store.ErrConflict] if it was changed or deleted meanwhile; read it again then. Its issuer need not be there yet.
 func (a *Authority) PutRole(ctx context.Context, role Role) error {
 	if err := role.Validate(); err != nil {
 		return err
 	}
-	_, err := a.apply(ctx, a.put("roles/"+role.Name, store.Any, role))
-	return err
+	expect := store.Any
+	if role.Version != 0 {
+		expect = store.Expect(role.Version)
+	}
+	if _, err := a.apply(ctx, a.put("roles/"+role.Name, expect, role)); err != nil {
+		return fmt.Errorf("pki: role %q: %w", role.Name, cause(err))
+	}
+	return nil
 }
 
 // Role returns a role.

@@ -43,12 +43,17 @@ func (c TidyConfig) check() error {
 
 // SetTidyConfig stores when to tidy.
 func (a *Authority) SetTidyConfig(ctx context.Context, c TidyConfig) error {
-	if err := c.check(); err != nil {
-		return err
-	}
-	return update(ctx, a, "config/tidy", func(out *TidyConfig, _ uint64) error {
-		*out = c
-		return nil
+	return a.UpdateTidyConfig(ctx, func(out *TidyConfig) error { *out = c; return nil })
+}
+
+// UpdateTidyConfig changes when to tidy. change gets what is set, and is called again if another process was faster; its error ends the
+// update.
+func (a *Authority) UpdateTidyConfig(ctx context.Context, change func(*TidyConfig) error) error {
+	return update(ctx, a, "config/tidy", func(c *TidyConfig, _ uint64) error {
+		if err := change(c); err != nil {
+			return err
+		}
+		return c.check()
 	})
 }
 

@@ -3,6 +3,8 @@ package httpapi
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,6 +14,11 @@ func (f *Fields) Raw(name string, out *json.RawMessage) {
 	if value, ok := f.take(name); ok {
 		*out = value
 	}
+}
+
+// Clone returns fields of which all can be taken that could be taken of f, for those who may have to begin again.
+func (f *Fields) Clone() *Fields {
+	return &Fields{members: maps.Clone(f.members), known: slices.Clone(f.known), err: f.err}
 }
 
 // Has reports whether there is a member of that name that is not null and that nobody took.

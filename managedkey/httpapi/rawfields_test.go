@@ -80,3 +80,23 @@ func TestObjects(t *testing.T) {
 		require.NoError(t, f.Done())
 	}
 }
+
+// TestFieldsClone: what is taken of the one is still there in the other, and each says by itself what was wrong.
+func TestFieldsClone(t *testing.T) {
+	f, err := parseFields([]byte(`{"a":"x","b":true}`))
+	require.NoError(t, err)
+	first, second := f.Clone(), f.Clone()
+	for _, f := range []*Fields{first, second} {
+		var a string
+		f.String("a", &a)
+		assert.Equal(t, "x", a)
+	}
+	var b bool
+	first.Bool("b", &b)
+	assert.NoError(t, first.Done())
+	assert.ErrorContains(t, second.Done(), "b")
+	second.Refuse("b", "nothing")
+	assert.True(t, f.Has("a") && f.Has("b"))
+	var n int
+	new(Fields).Clone().Int("n", &n)
+}

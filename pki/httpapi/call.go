@@ -22,6 +22,7 @@ type call struct {
 	r        *http.Request
 	params   []param
 	warnings []string
+	body     *api.Fields // nil before read
 }
 
 // object is the data of an answer.
@@ -65,14 +66,39 @@ func (c *call) warn(format string, args ...any) {
 	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
 }
 
-// read reads the fields of the body. take takes them all; what is left over is an error.
+// read reads the fields of the body. take takes them all; what is left over is an error. It can be called again.
 func (c *call) read(take func(*api.Fields)) error {
-	f, err := api.ReadFields(c.r)
-	if err != nil {
-		return err
+	if c.body == nil {
+		body, err := api.ReadFields(c.r)
+		if err != nil {
+			return err
+		}
+		c.body = body
 	}
+	f := c.body.Clone()
 	take(f)
 	return f.Done()
+}
+
+// maxMerges is how often what a request changes is merged again with what others have changed meanwhile.
+const maxMerges = 100
+
+// merge calls change, which reads something, changes it by the body, and stores it if it is as it was read, again until nobody else
+// was faster. read returns the version that change was about, and where that stays the same, the conflict is not about that.
+func merge[T any](c *call, read func() (T, uint64, error), change func(T) (any, error)) (any, error) {
+	last, warnings := uint64(0), c.warnings
+	for try := 0; ; try++ {
+		value, version, err := read()
+		if err != nil {
+			return nil, err
+		}
+		c.warnings = warnings
+		data, err := change(value)
+		if !errors.Is(err, store.ErrConflict) || try == maxMerges || version == last || c.ctx().Err() != nil {
+			return data, err
+		}
+		last = version
+	}
 }
 
 // nothing makes sure that the body has no fields.

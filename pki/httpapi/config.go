@@ -37,14 +37,10 @@ func readURLs(c *call) (any, error) {
 }
 
 func writeURLs(c *call) (any, error) {
-	u, err := c.a.URLs(c.ctx())
+	err := c.a.UpdateSettings(c.ctx(), func(s *pki.Settings) error {
+		return c.read(func(f *api.Fields) { takeURLs(f, &s.URLs, "enable_templating") })
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := c.read(func(f *api.Fields) { takeURLs(f, &u, "enable_templating") }); err != nil {
-		return nil, err
-	}
-	if err := c.a.SetURLs(c.ctx(), u); err != nil {
 		return nil, err
 	}
 	return readURLs(c)
@@ -59,18 +55,13 @@ func readCluster(c *call) (any, error) {
 }
 
 func writeCluster(c *call) (any, error) {
-	cluster, err := c.a.Cluster(c.ctx())
-	if err != nil {
-		return nil, err
-	}
-	err = c.read(func(f *api.Fields) {
-		f.String("path", &cluster.Path)
-		f.String("aia_path", &cluster.AIAPath)
+	err := c.a.UpdateSettings(c.ctx(), func(s *pki.Settings) error {
+		return c.read(func(f *api.Fields) {
+			f.String("path", &s.Cluster.Path)
+			f.String("aia_path", &s.Cluster.AIAPath)
+		})
 	})
 	if err != nil {
-		return nil, err
-	}
-	if err := c.a.SetCluster(c.ctx(), cluster); err != nil {
 		return nil, err
 	}
 	return readCluster(c)
@@ -109,56 +100,44 @@ func readCRLConfig(c *call) (any, error) {
 // writeCRLConfig changes what is given. Lists that are due are always made by themselves; auto_rebuild says that they are not made for
 // each revocation too. Processes share a store, so that what Vault does for clusters is always done.
 func writeCRLConfig(c *call) (any, error) {
-	crl, err := c.a.CRLConfig(c.ctx())
-	if err != nil {
-		return nil, err
-	}
-	ocsp, err := c.a.OCSPConfig(c.ctx())
-	if err != nil {
-		return nil, err
-	}
-	before := crl
 	entries, unified := -1, true
-	was := ocsp
-	err = c.read(func(f *api.Fields) {
-		f.Duration("expiry", &crl.Expiry)
-		f.Duration("auto_rebuild_grace_period", &crl.Grace)
-		f.Bool("auto_rebuild", &crl.AutoRebuild)
-		f.Bool("enable_delta", &crl.Delta)
-		f.Duration("delta_rebuild_interval", &crl.DeltaInterval)
-		f.Int("shards", &crl.Shards)
-		f.Int("max_crl_entries", &entries)
-		for _, name := range []string{"cross_cluster_revocation", "unified_crl", "unified_crl_on_existing_paths"} {
-			f.Bool(name, &unified)
+	err := c.a.UpdateSettings(c.ctx(), func(s *pki.Settings) error {
+		expiry, validity, grace := s.CRL.Expiry, s.OCSP.Validity, false
+		err := c.read(func(f *api.Fields) {
+			grace = f.Has("auto_rebuild_grace_period")
+			f.Duration("expiry", &s.CRL.Expiry)
+			f.Duration("auto_rebuild_grace_period", &s.CRL.Grace)
+			f.Bool("auto_rebuild", &s.CRL.AutoRebuild)
+			f.Bool("enable_delta", &s.CRL.Delta)
+			f.Duration("delta_rebuild_interval", &s.CRL.DeltaInterval)
+			f.Int("shards", &s.CRL.Shards)
+			f.Int("max_crl_entries", &entries)
+			for _, name := range []string{"cross_cluster_revocation", "unified_crl", "unified_crl_on_existing_paths"} {
+				f.Bool(name, &unified)
+			}
+			f.Bool("ocsp_disable", &s.OCSP.Disabled)
+			f.Duration("ocsp_expiry", &s.OCSP.Validity)
+			f.Bool("ocsp_nonce", &s.OCSP.Nonce)
+			f.Bool("ocsp_store", &s.OCSP.Store)
+			f.Bool("ocsp_presign", &s.OCSP.Presign)
+			f.Unset("disable")
+		})
+		if s.CRL.Expiry != expiry && !grace {
+			s.CRL.Grace = 0 // its default goes with the expiry
 		}
-		f.Bool("ocsp_disable", &ocsp.Disabled)
-		f.Duration("ocsp_expiry", &ocsp.Validity)
-		f.Bool("ocsp_nonce", &ocsp.Nonce)
-		f.Bool("ocsp_store", &ocsp.Store)
-		f.Bool("ocsp_presign", &ocsp.Presign)
-		f.Unset("disable")
+		if s.OCSP.Validity != validity {
+			s.OCSP.MaxAge = 0
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
-	}
-	if crl.Expiry != before.Expiry && crl.Grace == before.Grace {
-		crl.Grace = 0 // its default goes with the expiry
-	}
-	if ocsp.Validity != was.Validity {
-		ocsp.MaxAge = 0
 	}
 	if entries > 0 {
 		c.warn("max_crl_entries: lists have no bound; shards divides them")
 	}
 	if !unified {
 		c.warn("unified_crl and cross_cluster_revocation: processes share one store, so that it is always so")
-	}
-	change := &ocsp
-	if ocsp == was {
-		change = nil
-	}
-	if err := c.a.SetRevocationConfig(c.ctx(), &crl, change); err != nil {
-		return nil, err
 	}
 	return readCRLConfig(c)
 }

@@ -61,11 +61,9 @@ func readIssuersConfig(c *call) (any, error) {
 
 func writeIssuersConfig(c *call) (any, error) {
 	var ref string
-	follow, err := c.a.DefaultFollowsLatest(c.ctx())
-	if err != nil {
-		return nil, err
-	}
-	err = c.read(func(f *api.Fields) {
+	var follow, given bool
+	err := c.read(func(f *api.Fields) {
+		given = f.Has("default_follows_latest_issuer")
 		f.String("default", &ref)
 		f.Bool("default_follows_latest_issuer", &follow)
 	})
@@ -77,8 +75,10 @@ func writeIssuersConfig(c *call) (any, error) {
 			return nil, err
 		}
 	}
-	if err := c.a.SetDefaultFollowsLatest(c.ctx(), follow); err != nil {
-		return nil, err
+	if given {
+		if err := c.a.SetDefaultFollowsLatest(c.ctx(), follow); err != nil {
+			return nil, err
+		}
 	}
 	return readIssuersConfig(c)
 }
@@ -208,15 +208,22 @@ func writeIssuer(c *call) (any, error) {
 // patchIssuer changes of an issuer what is given.
 func patchIssuer(c *call) (any, error) { return c.changeIssuer(func(*pki.Issuer) {}) }
 
+// changeIssuer changes an issuer that has what begin leaves, by the body, and nothing else that another process has changed meanwhile.
 func (c *call) changeIssuer(begin func(*pki.Issuer)) (any, error) {
-	issuer, err := c.issuer()
-	if err != nil {
-		return nil, err
-	}
+	return merge(c, func() (*pki.Issuer, uint64, error) {
+		issuer, err := c.issuer()
+		if err != nil {
+			return nil, 0, err
+		}
+		return issuer, issuer.Version, nil
+	}, func(issuer *pki.Issuer) (any, error) { return c.updateIssuer(issuer, begin) })
+}
+
+func (c *call) updateIssuer(issuer *pki.Issuer, begin func(*pki.Issuer)) (any, error) {
 	next := *issuer
 	begin(&next)
 	asked := false
-	err = c.read(func(f *api.Fields) {
+	err := c.read(func(f *api.Fields) {
 		asked = f.Has("usage")
 		takeIssuer(f, &next)
 	})

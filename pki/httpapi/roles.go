@@ -61,13 +61,12 @@ func roleData(r *pki.Role) (object, error) {
 // writeRole sets all of a role: what isn't given has its default.
 func writeRole(c *call) (any, error) { return c.putRole(pki.NewRole(c.param("role"))) }
 
-// patchRole changes of a role what is given.
+// patchRole changes of a role what is given, and nothing that another process has changed meanwhile.
 func patchRole(c *call) (any, error) {
-	role, err := c.a.Role(c.ctx(), c.param("role"))
-	if err != nil {
-		return nil, err
-	}
-	return c.putRole(role)
+	return merge(c, func() (pki.Role, uint64, error) {
+		role, err := c.a.Role(c.ctx(), c.param("role"))
+		return role, role.Version, err
+	}, c.putRole)
 }
 
 func (c *call) putRole(role pki.Role) (any, error) {

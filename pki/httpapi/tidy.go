@@ -199,25 +199,21 @@ func readAutoTidy(c *call) (any, error) {
 }
 
 func writeAutoTidy(c *call) (any, error) {
-	config, err := c.a.TidyConfig(c.ctx())
-	if err != nil {
-		return nil, err
-	}
 	var void []string
-	err = c.read(func(f *api.Fields) {
-		f.Bool("enabled", &config.Enabled)
-		f.Duration("interval_duration", &config.Interval)
-		void = takeTidy(f, &config)
+	err := c.a.UpdateTidyConfig(c.ctx(), func(config *pki.TidyConfig) error {
+		err := c.read(func(f *api.Fields) {
+			f.Bool("enabled", &config.Enabled)
+			f.Duration("interval_duration", &config.Interval)
+			void = takeTidy(f, config)
+		})
+		if err == nil && config.Enabled && !config.Certificates && !config.Issuers {
+			return refuse("field enabled: nothing to tidy is named: tidy_cert_store, tidy_revoked_certs or tidy_expired_issuers")
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if config.Enabled && !config.Certificates && !config.Issuers {
-		return nil, refuse("field enabled: nothing to tidy is named: tidy_cert_store, tidy_revoked_certs or tidy_expired_issuers")
-	}
 	c.warnings = append(c.warnings, void...)
-	if err := c.a.SetTidyConfig(c.ctx(), config); err != nil {
-		return nil, err
-	}
 	return readAutoTidy(c)
 }
