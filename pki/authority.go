@@ -2,6 +2,7 @@ package pki
 
 import (
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ type Authority struct {
 	store  store.Store
 	prefix string // of all keys: pki/<id of the mount>/
 
+	restore  func(context.Context, *managedkey.Mount, string, crypto.Signer) error // may be nil
+	unsealed bool
+
 	recalled recalled
 	crls     crlCache
 	ocsp     ocspState
@@ -35,6 +39,12 @@ type Authority struct {
 // keeps nobody from opening.
 func OpenAuthority(ctx context.Context, mount *managedkey.Mount, st store.Store, opts *Options) (*Authority, error) {
 	a := &Authority{engine: New(mount, opts), mount: mount, store: st, prefix: "pki/" + mount.ID() + "/"}
+	if opts != nil {
+		a.restore, a.unsealed = opts.Restore, opts.AllowUnsealed
+	}
+	if a.restore != nil {
+		a.engine.restore = a.restoreKey
+	}
 	err := update(ctx, a, "config/mount", func(c *mountRecord, version uint64) error {
 		if version == 0 {
 			c.Created = a.engine.now().UTC().Truncate(time.Second)
@@ -54,6 +64,7 @@ func OpenAuthority(ctx context.Context, mount *managedkey.Mount, st store.Store,
 //	config/{keys,tidy}                  the default key; when to tidy by itself
 //	issuers/<id>, issuer-names/<name>   issuers; ids by name
 //	keys/<SHA-256>, key-names/<name>    managed keys that were used, by public key; ids by name
+//	software/<UUID>                     private keys in software, by managed key
 //	roles/<name>                        roles, as DecodeRole reads them
 //	certs/<serial>                      certificates; what finds them is in search.go
 //	revoked/<signer>/<serial>           what is in CRLs, as entry in DER; a signer is a name and a key

@@ -25,6 +25,15 @@ type Options struct {
 	// Linters are asked about every certificate beside zlint.
 	Linters []Linter
 
+	// Restore lets the authority's processes share keys in software: it puts a private key that [Authority.KeepSoftwareKey] has stored
+	// where the managed key of that name is looked for in this process, when it isn't there. A key that is there already is no
+	// error. It may be called concurrently, and must not keep ctx. nil leaves such keys to the processes that have them.
+	Restore func(ctx context.Context, m *managedkey.Mount, name string, key crypto.Signer) error
+
+	// AllowUnsealed lets software keys be written to a store that does not encrypt them (see store.IsSealed), where everyone who can read
+	// the store can read the keys. It is for tests.
+	AllowUnsealed bool
+
 	// AllowVerbatim lets [Authority.SignVerbatim] issue what requests ask for, with no role's rules for names.
 	AllowVerbatim bool
 }
@@ -39,6 +48,8 @@ type Engine struct {
 	linters   []Linter
 	verbatim  bool
 	throwaway throwaways
+
+	restore func(ctx context.Context, name string, missing bool) (restored, fresh bool, err error) // see restoreKey; may be nil
 
 	identifiers sync.Map // AlgorithmIdentifier in DER by x509.SignatureAlgorithm
 }
@@ -57,14 +68,14 @@ func New(mount *managedkey.Mount, opts *Options) *Engine {
 
 // key looks up the newest version of a key that signs, for what has no certificate yet.
 func (e *Engine) key(ctx context.Context, name string) (*managedkey.Key, error) {
-	key, err := e.mount.Key(ctx, name)
+	key, err := e.open(ctx, name, func() (*managedkey.Key, error) { return e.mount.Key(ctx, name) })
 	return e.usable(name, key, err)
 }
 
 // keyOf looks up the version of a key that has a certificate's public key. It is looked up for every use, which costs next to
 // nothing, so that a grant that was revoked or an entry that was replaced counts at once.
 func (e *Engine) keyOf(ctx context.Context, name string, cert *x509.Certificate) (*managedkey.Key, error) {
-	key, err := e.mount.Key(ctx, name)
+	key, err := e.open(ctx, name, func() (*managedkey.Key, error) { return e.mount.Key(ctx, name) })
 	if err == nil && equalKeys(key.Public(), cert.PublicKey) {
 		return e.usable(name, key, nil)
 	}

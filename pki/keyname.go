@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -149,7 +150,8 @@ func checkKeyName(name string) error {
 	return nil
 }
 
-// DeleteKey has the authority forget a key, which stays what it is in its key manager and registry. The error wraps
+// DeleteKey has the authority forget a key, which stays what it is in its key manager and registry; what KeepSoftwareKey has stored of
+// it goes. The error wraps
 // [backend.ErrNotPermitted], and names the issuer, as long as an issuer, or its delegated OCSP responder, has the key.
 func (a *Authority) DeleteKey(ctx context.Context, ref string) error {
 	key, err := a.Key(ctx, ref)
@@ -178,6 +180,13 @@ func (a *Authority) DeleteKey(ctx context.Context, ref string) error {
 	ops := []store.Op{a.remove("keys/"+key.ID, store.Any)}
 	if key.Name != "" {
 		ops = append(ops, a.remove("key-names/"+key.Name, store.Any))
+	}
+	all, err := a.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(all, func(k Key) bool { return k.UUID == key.UUID && k.ID != key.ID }) {
+		ops = append(ops, a.remove("software/"+key.UUID, store.Any))
 	}
 	if _, err := a.apply(ctx, ops...); err != nil {
 		return err

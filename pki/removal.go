@@ -9,8 +9,8 @@ import (
 )
 
 // RemoveMount removes everything that the authority of a mount has in a store: issuers, certificates, revocations and CRLs. id is that of
-// the mount, which must have been removed for good: nothing can be revoked afterwards, and serial numbers are forgotten. No key is
-// touched. Package pki/httpapi does so when a mount is removed.
+// the mount, which must have been removed for good: nothing can be revoked afterwards, and serial numbers are forgotten. Private
+// keys that KeepSoftwareKey has stored go too, and no managed key is touched. Package pki/httpapi does so when a mount is removed.
 //
 // It goes on page by page, and returns how many records were removed; what is left if it fails, or the process ends, is removed by
 // [FinishRemovals]. The error wraps backend.ErrInvalidParams if id is no UUID, or is that of the store.

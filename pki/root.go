@@ -25,7 +25,7 @@ func (e *Engine) keyAt(ctx context.Context, ref KeyRef) (*managedkey.Key, error)
 	if ref.Version == 0 {
 		return e.key(ctx, ref.Name)
 	}
-	key, err := e.mount.KeyVersion(ctx, ref.Name, ref.Version)
+	key, err := e.open(ctx, ref.Name, func() (*managedkey.Key, error) { return e.mount.KeyVersion(ctx, ref.Name, ref.Version) })
 	return e.usable(ref.Name, key, err)
 }
 

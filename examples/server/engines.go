@@ -42,5 +42,5 @@ func (s *site) devEngines(st store.Store, keys *managedkey.Registry, soft backen
 	if err != nil {
 		return nil, err
 	}
-	return s.newEngines(st, &pkihttp.Options{Software: ca}, &transithttp.Options{AllowUnsealed: true, AllowSoftware: func(*managedkey.Mount) bool { return true }})
+	return s.newEngines(st, &pkihttp.Options{Software: ca, AllowUnsealed: true}, &transithttp.Options{AllowUnsealed: true, AllowSoftware: func(*managedkey.Mount) bool { return true }})
 }

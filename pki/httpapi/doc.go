@@ -43,7 +43,9 @@
 //
 // It is stricter, and says so: a field that is unknown, or that asks for what there isn't, is refused and not passed over. No
 // CA has a key in software, so that the types internal and exported, keys/import, and private keys in the bundles of issuers/import/bundle
-// and config/ca are refused, unless both program ([Options].Software) and mount ([OptionSoftwareKeys]) allow that. sign-verbatim
+// and config/ca are refused, unless both program ([Options].Software) and mount ([OptionSoftwareKeys]) allow that, and the store is
+// sealed, which keeps the private keys: every process that shares it signs with them, also after it was started again. DELETE of
+// such a key takes it out of the store, of the managed keys, and of the memory of the processes, within [Options].Maintain. sign-verbatim
 // takes [OptionVerbatim]. resign-crls and sign-revocation-list take sudo, since their lists can leave out what is revoked; a crl_number
 // must be above all that the issuer's lists have had and is the next one if it isn't given, and extensions that change what a list
 // is about are refused. A CA certificate has no subject alternative names, and none outlives its issuer. TTLs above max_ttl are
@@ -58,7 +60,8 @@
 //
 // What isn't there: ACME, EST, CMPv2, SCEP, external policies, leases.
 //
-// What an authority has in the store is removed with its mount, in the background: see pki.RemoveMount. Its keys stay.
+// What an authority has in the store is removed with its mount, in the background: see pki.RemoveMount. Keys in software go as well; managed
+// keys stay.
 //
 // # Errors
 //

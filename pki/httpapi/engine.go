@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +38,9 @@ type Options struct {
 	// Software has the keys of the types internal and exported, and those that are imported. nil refuses keys in software, whatever a
 	// mount allows. See NewSoftwareKeys.
 	Software SoftwareKeys
+
+	// AllowUnsealed is as in pki.Options: keys in software may be written to a store that is not sealed. It is for tests and trials.
+	AllowUnsealed bool
 
 	// Maintain is how often CRLs that are due are made, and how often it is looked whether to tidy; 0 is a minute. A negative
 	// one leaves both to those who ask for them.
@@ -136,7 +140,11 @@ func (e *engine) leave(h *handler) bool {
 }
 
 func (h *handler) options(verbatim bool) *pki.Options {
-	return &pki.Options{Now: h.opts.Now, PSS: h.opts.PSS, Linters: h.opts.Linters, AllowVerbatim: verbatim}
+	o := &pki.Options{Now: h.opts.Now, PSS: h.opts.PSS, Linters: h.opts.Linters, AllowVerbatim: verbatim, AllowUnsealed: h.opts.AllowUnsealed}
+	if h.opts.Software != nil {
+		o.Restore = h.restore
+	}
+	return o
 }
 
 // handler serves the paths of a mount.
@@ -152,6 +160,7 @@ type handler struct {
 	end     context.CancelFunc
 	running sync.WaitGroup
 	watch   *pki.ExpiryWatch // nil for none
+	here    here
 
 	unmeasure func() error // nil if there are no metrics of it
 }
@@ -210,10 +219,23 @@ func (h *handler) Close() error {
 	return nil
 }
 
-// Remove implements api.Remover: what the authority has in the store goes with its mount. Another API may still have the handler; what
-// that writes late goes too.
+// Remove implements api.Remover: what the authority has in the store goes with its mount, and so do its keys in software. Another API may
+// still have the handler; what that writes late goes too.
 func (h *handler) Remove(ctx context.Context) error {
-	_, err := pki.RemoveMount(ctx, h.engine.st, h.mount.ID())
+	kept, err := h.a.SoftwareKeys(ctx)
+	if err != nil { // the records go all the same
+		h.opts.Logger.WarnContext(ctx, "pki/httpapi: software keys of a removed mount can't be listed", "mount", h.mount.ID(), "error", err)
+	}
+	names := h.here.all() // another process may have removed the records already
+	for _, k := range kept {
+		if !slices.Contains(names, k.Name) {
+			names = append(names, k.Name)
+		}
+	}
+	for _, name := range names {
+		h.discard(ctx, name)
+	}
+	_, err = pki.RemoveMount(ctx, h.engine.st, h.mount.ID())
 	return err
 }
 
@@ -222,10 +244,7 @@ func (h *handler) allows(option string) bool { return h.mount.Options()[option] 
 
 // public returns the public key that a reference to a managed key stands for.
 func (h *handler) public(ctx context.Context, ref pki.KeyRef) (crypto.PublicKey, error) {
-	key, err := h.mount.Key(ctx, ref.Name)
-	if ref.Version != 0 {
-		key, err = h.mount.KeyVersion(ctx, ref.Name, ref.Version)
-	}
+	key, err := h.a.ManagedKey(ctx, ref)
 	if err != nil {
 		return nil, err
 	}

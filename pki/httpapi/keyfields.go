@@ -196,7 +196,7 @@ func (c *call) know(k *chosen, name string) (pki.Key, error) {
 // keyData is a key as answers have it. A key manager that is away keeps nobody from reading what is known here.
 func (c *call) keyData(key pki.Key) (object, error) {
 	data := object{"key_id": key.ID, "key_name": key.Name, "managed_key_id": key.UUID}
-	handle, err := c.mount.KeyVersion(c.ctx(), key.UUID, key.Version)
+	handle, err := c.a.ManagedKey(c.ctx(), pki.KeyRef{Name: key.UUID, Version: key.Version})
 	if err != nil {
 		c.warn("the managed key can't be reached: %v", err)
 		return data, nil
@@ -234,8 +234,15 @@ func renameKey(c *call) (any, error) {
 
 func deleteKey(c *call) (any, error) {
 	key, err := c.a.Key(c.ctx(), c.param("ref"))
+	var soft string
+	if err == nil {
+		soft, err = c.softwareName(c.ctx(), key.UUID)
+	}
 	if err == nil {
 		err = c.a.DeleteKey(c.ctx(), key.ID)
+	}
+	if err == nil && soft != "" {
+		c.discard(context.WithoutCancel(c.ctx()), soft)
 	}
 	switch {
 	case unlessThere(err) == errNothing:

@@ -84,7 +84,7 @@ func (p *replica) knows() {
 	}, time.Minute, time.Millisecond)
 }
 
-// ask makes a request below "pki/" and returns the answer. body may be nil.
+// ask makes a request below "pki/", or "sys/" if path begins so, and returns the answer. body may be nil.
 func (p *replica) ask(method, path string, body fields) answer {
 	p.Helper()
 	text, err := json.Marshal(body)
@@ -93,7 +93,10 @@ func (p *replica) ask(method, path string, body fields) answer {
 	if body != nil {
 		sent = bytes.NewReader(text)
 	}
-	r := httptest.NewRequest(method, "/v1/pki/"+path, sent)
+	if !strings.HasPrefix(path, "sys/") {
+		path = "pki/" + path
+	}
+	r := httptest.NewRequest(method, "/v1/"+path, sent)
 	r.Header.Set("X-Vault-Token", rootToken)
 	w := httptest.NewRecorder()
 	p.api.ServeHTTP(w, r)

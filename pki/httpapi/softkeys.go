@@ -10,7 +10,10 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -19,22 +22,29 @@ import (
 	"github.com/managedkeys/managedkeys/managedkey"
 	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
 	"github.com/managedkeys/managedkeys/namespace"
+	"github.com/managedkeys/managedkeys/pki"
 )
 
-// SoftwareKeys has the keys that are in software: those of the types internal and exported, and those that are imported. Its methods are
-// called only where the mount's option [OptionSoftwareKeys] allows them, and may be called concurrently.
+// SoftwareKeys is where the keys that are in software are used: those of the types internal and exported, and those that are imported. What
+// keeps them is the store of the authority, which must be sealed. Its methods are called only where the mount's option
+// [OptionSoftwareKeys] allows new ones, and for those that there are. They may be called concurrently.
 type SoftwareKeys interface {
 	// Import makes a managed key of a private key, which is granted to the mount, and returns its name there. The key is one of
 	// *rsa.PrivateKey, *ecdsa.PrivateKey and ed25519.PrivateKey.
 	Import(ctx context.Context, m *managedkey.Mount, key crypto.Signer) (name string, err error)
 
-	// Discard undoes Import for a key that has signed nothing yet, since what it was wanted for was refused.
+	// Restore puts the private key of a managed key that Import has made, in whatever process, where it is looked for in this one.
+	// One that is there already is no error.
+	Restore(ctx context.Context, m *managedkey.Mount, name string, key crypto.Signer) error
+
+	// Discard undoes Import and Restore, for a key that nothing needs any more. What of it is gone already is no error.
 	Discard(ctx context.Context, m *managedkey.Mount, name string) error
 }
 
-// NewSoftwareKeys returns software keys that are entries of reg, named "pki-" and a UUID, in b, which keeps them: it must be a
+// NewSoftwareKeys returns software keys that are entries of reg, named "pki-" and a UUID, and are used in b: it must be a
 // [backend.Importer] and a [backend.ParamsDecoder] whose parameters are those of type software in the managed-keys API, as
-// software.Backend is, with a file that is encrypted where keys shall outlive the process.
+// software.Backend is. It need not keep them: where it hasn't one that the authority has stored, that is imported again. Processes that
+// share a store share the keys if reg is on that store as well, and b a connection of it.
 func NewSoftwareKeys(reg *managedkey.Registry, b backend.Backend) (SoftwareKeys, error) {
 	if err := softkey.Check(b); err != nil {
 		return nil, fmt.Errorf("pki/httpapi: %w", err)
@@ -67,16 +77,112 @@ func (s *softKeys) Import(ctx context.Context, m *managedkey.Mount, key crypto.S
 	return name, nil
 }
 
-func (s *softKeys) Discard(ctx context.Context, m *managedkey.Mount, name string) error {
-	ref := namespace.Ref{Namespace: m.Namespace(), Name: name}
-	err := s.reg.Revoke(ctx, m, name)
-	return errors.Join(err, s.reg.Delete(ctx, ref), softkey.Discard(ctx, s.backend, name))
+func (s *softKeys) Restore(ctx context.Context, _ *managedkey.Mount, name string, key crypto.Signer) error {
+	params, err := softkey.Params(s.backend, name, "")
+	if err != nil {
+		return err
+	}
+	_, err = s.backend.(backend.Importer).Import(ctx, params, key, nil)
+	if errors.Is(err, backend.ErrKeyExists) {
+		return nil
+	}
+	return err
 }
 
-// allowSoftware returns an error unless program and mount both allow keys in software.
+func (s *softKeys) Discard(ctx context.Context, m *managedkey.Mount, name string) error {
+	ref := namespace.Ref{Namespace: m.Namespace(), Name: name}
+	params, err := softkey.Params(s.backend, name, "")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if _, err := s.backend.Open(ctx, params); !errors.Is(err, backend.ErrKeyNotFound) { // it may never have been in this process
+		errs = append(errs, softkey.Discard(ctx, s.backend, name))
+	}
+	revoked := s.reg.Revoke(ctx, m, name) // of a mount that was removed there is nothing to revoke
+	if err := s.reg.Delete(ctx, ref); err != nil && !errors.Is(err, backend.ErrKeyNotFound) {
+		errs = append(errs, revoked, err)
+	}
+	return errors.Join(errs...)
+}
+
+// here are the software keys of a mount that are in this process.
+type here struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (k *here) note(name string, in bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.names == nil {
+		k.names = make(map[string]bool)
+	}
+	if k.names[name] = true; !in {
+		delete(k.names, name)
+	}
+}
+
+func (k *here) all() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Sorted(maps.Keys(k.names))
+}
+
+// restore is pki.Options.Restore.
+func (h *handler) restore(ctx context.Context, m *managedkey.Mount, name string, key crypto.Signer) error {
+	err := h.opts.Software.Restore(ctx, m, name, key)
+	if err == nil {
+		h.here.note(name, true)
+	}
+	return err
+}
+
+// discard takes a key out that the store doesn't have any more.
+func (h *handler) discard(ctx context.Context, name string) {
+	if h.opts.Software == nil {
+		return
+	}
+	if err := h.opts.Software.Discard(ctx, h.mount, name); err != nil {
+		h.opts.Logger.WarnContext(ctx, "pki/httpapi: a software key that nobody needs stays", "mount", h.mount.ID(), "key", name, "error", err)
+		return
+	}
+	h.here.note(name, false)
+}
+
+// discardGone takes out what other processes have deleted.
+func (h *handler) discardGone(ctx context.Context) error {
+	names := h.here.all() // before the store is read, so that each was there
+	if len(names) == 0 {
+		return nil
+	}
+	kept, err := h.a.SoftwareKeys(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(kept, func(k pki.SoftwareKey) bool { return k.Name == name }) {
+			h.discard(ctx, name)
+		}
+	}
+	return nil
+}
+
+// softwareName returns the name of the managed key with that UUID if the authority keeps its private key, and "" otherwise.
+func (h *handler) softwareName(ctx context.Context, id string) (string, error) {
+	kept, err := h.a.SoftwareKeys(ctx)
+	for _, k := range kept {
+		if k.UUID == id {
+			return k.Name, err
+		}
+	}
+	return "", err
+}
+
+// allowSoftware returns an error unless program and mount both allow keys in software, and the store may have them.
 func (h *handler) allowSoftware(what string) error {
 	if h.opts.Software != nil && softkey.Allowed(h.mount) {
-		return nil
+		return h.a.AllowsSoftwareKeys()
 	}
 	return refuse("%s: it would be a key in software, which this mount doesn't allow (option %s); use the type kms with a managed key", what, OptionSoftwareKeys)
 }
@@ -96,7 +202,7 @@ func newSoftwareKey(kind string, bits int) (crypto.Signer, error) {
 	return nil, refuse("fields key_type %.20q and key_bits %d: it takes rsa with 2048, 3072, 4096; ec with 256, 384, 521; and ed25519", kind, bits)
 }
 
-// keep puts a private key where software keys are, and returns its name and what takes it out again.
+// keep puts a private key where software keys are used, and into the store, and returns its name and what takes it out again.
 func (c *call) keep(key crypto.Signer) (name string, discard func(), err error) {
 	if err := c.allowSoftware("private key"); err != nil {
 		return "", nil, err
@@ -104,11 +210,23 @@ func (c *call) keep(key crypto.Signer) (name string, discard func(), err error) 
 	if name, err = c.opts.Software.Import(c.ctx(), c.mount, key); err != nil {
 		return "", nil, fmt.Errorf("pki/httpapi: software key: %w", err)
 	}
-	return name, func() {
-		if err := c.opts.Software.Discard(context.WithoutCancel(c.ctx()), c.mount, name); err != nil {
-			c.opts.Logger.WarnContext(c.ctx(), "pki/httpapi: a software key that nobody needs stays", "key", name, "error", err)
+	id, err := c.a.KeepSoftwareKey(c.ctx(), name, key)
+	discard = func() {
+		again := context.WithoutCancel(c.ctx())
+		if id != "" {
+			if err := c.a.ForgetSoftwareKey(again, id); err != nil {
+				c.opts.Logger.WarnContext(again, "pki/httpapi: a private key that nobody needs stays in the store until its mount is removed",
+					"mount", c.mount.ID(), "key", name, "error", err)
+			}
 		}
-	}, nil
+		c.discard(again, name)
+	}
+	if err != nil {
+		discard()
+		return "", nil, err
+	}
+	c.here.note(name, true)
+	return name, discard, nil
 }
 
 // importKey makes a key in software of a private key that the request has.

@@ -27,8 +27,8 @@ import (
 // countedKeys counts what software keys are asked for, and refuses all if err is set.
 type countedKeys struct {
 	pkihttp.SoftwareKeys
-	imported, discarded int
-	err                 error
+	imported, discarded, restored int
+	err                           error
 }
 
 func (k *countedKeys) Import(ctx context.Context, m *managedkey.Mount, key crypto.Signer) (string, error) {
@@ -39,6 +39,14 @@ func (k *countedKeys) Import(ctx context.Context, m *managedkey.Mount, key crypt
 	return k.SoftwareKeys.Import(ctx, m, key)
 }
 
+func (k *countedKeys) Restore(ctx context.Context, m *managedkey.Mount, name string, key crypto.Signer) error {
+	if k.err != nil {
+		return k.err
+	}
+	k.restored++
+	return k.SoftwareKeys.Restore(ctx, m, name, key)
+}
+
 func (k *countedKeys) Discard(ctx context.Context, m *managedkey.Mount, name string) error {
 	k.discarded++
 	return k.SoftwareKeys.Discard(ctx, m, name)
@@ -47,7 +55,7 @@ func (k *countedKeys) Discard(ctx context.Context, m *managedkey.Mount, name str
 // softRig is a rig whose program allows keys in software, and whose mount doesn't yet.
 func softRig(t *testing.T) (*rig, *countedKeys) {
 	keys := new(countedKeys)
-	g := newRig(t, func(o *pkihttp.Options) { o.Software = keys })
+	g := newRig(t, func(o *pkihttp.Options) { o.Software, o.AllowUnsealed = keys, true })
 	made, err := pkihttp.NewSoftwareKeys(g.keys, g.soft)
 	require.NoError(t, err)
 	keys.SoftwareKeys = made

@@ -44,10 +44,13 @@ func (h *handler) begin() {
 	})
 }
 
-// maintain makes the CRLs that are due, and tidies if that is.
+// maintain makes the CRLs that are due, forgets software keys that are gone, and tidies if that is due.
 func (h *handler) maintain() {
 	if err := h.a.Maintain(h.life); err != nil && h.life.Err() == nil {
 		h.opts.Logger.WarnContext(h.life, "pki/httpapi: CRLs that are due can't be made", "mount", h.mount.ID(), "error", err)
+	}
+	if err := h.discardGone(h.life); err != nil && h.life.Err() == nil {
+		h.opts.Logger.WarnContext(h.life, "pki/httpapi: software keys that were deleted can't be told", "mount", h.mount.ID(), "error", err)
 	}
 	run, err := h.a.StartDueTidy(h.life)
 	switch {
