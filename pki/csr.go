@@ -94,9 +94,21 @@ func (t *CSRTemplate) extensions() []pkix.Extension {
 //
 // Nothing may stand before or after the request but white space around PEM. It may ask for subject alternative names of
 // the kinds DNS, IP address, email address and URI; it is refused if it asks for another kind, so that none is dropped
-// in silence. The error wraps [backend.ErrInvalidParams], and [backend.ErrInvalidSignature] as well if that is the
+// in silence. [Authority.Sign] and [Authority.SignVerbatim] take other names as well. The error wraps [backend.ErrInvalidParams], and [backend.ErrInvalidSignature] as well if that is the
 // reason.
 func ParseCSR(data []byte) (*x509.CertificateRequest, error) {
+	request, err := readCSR(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkNameKinds(request, false); err != nil {
+		return nil, err
+	}
+	return request, nil
+}
+
+// readCSR is ParseCSR for those who take other names: see otherNamesOf.
+func readCSR(data []byte) (*x509.CertificateRequest, error) {
 	if len(data) == 0 || len(data) > MaxCSR {
 		return nil, invalid("CSR: got %d bytes; it takes 1 to %d", len(data), MaxCSR)
 	}
@@ -149,7 +161,7 @@ func parseRequest(der []byte) (*x509.CertificateRequest, error) {
 	if err := request.CheckSignature(); err != nil {
 		return nil, invalid("CSR: %w: %w", backend.ErrInvalidSignature, err)
 	}
-	if err := checkNameKinds(request); err != nil {
+	if err := checkNameKinds(request, true); err != nil {
 		return nil, err
 	}
 	return request, nil
@@ -161,26 +173,40 @@ var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 var nameKinds = [...]string{"otherName", "rfc822Name", "dNSName", "x400Address", "directoryName", "ediPartyName",
 	"uniformResourceIdentifier", "iPAddress", "registeredID"}
 
-// checkNameKinds refuses names that crypto/x509 skips.
-func checkNameKinds(request *x509.CertificateRequest) error {
+// requestedNames returns the subject alternative names of a request, of whatever kinds. crypto/x509 refuses more than one extension.
+func requestedNames(request *x509.CertificateRequest) ([]asn1.RawValue, error) {
+	var names []asn1.RawValue
 	for _, extension := range request.Extensions {
 		if !extension.Id.Equal(oidSubjectAltName) {
 			continue
 		}
-		var names []asn1.RawValue
 		if rest, err := asn1.Unmarshal(extension.Value, &names); err != nil || len(rest) > 0 {
-			return invalid("CSR: malformed subject alternative names")
+			return nil, invalid("CSR: malformed subject alternative names")
 		}
-		for i, name := range names {
-			switch name.Tag {
-			case 1, 2, 6, 7:
-			default:
-				kind := fmt.Sprintf("[%d]", name.Tag)
-				if name.Tag >= 0 && name.Tag < len(nameKinds) {
-					kind = nameKinds[name.Tag]
-				}
-				return invalid("CSR: subject alternative name %d is of kind %s; it takes DNS names, IP addresses, email addresses and URIs", i, kind)
+	}
+	return names, nil
+}
+
+// checkNameKinds refuses names that crypto/x509 skips, but for other names where they are taken.
+func checkNameKinds(request *x509.CertificateRequest, others bool) error {
+	names, err := requestedNames(request)
+	if err != nil {
+		return err
+	}
+	for i, name := range names {
+		switch name.Tag {
+		case 1, 2, 6, 7:
+		case 0:
+			if others && name.Class == asn1.ClassContextSpecific {
+				continue
 			}
+			fallthrough
+		default:
+			kind := fmt.Sprintf("[%d]", name.Tag)
+			if name.Tag >= 0 && name.Tag < len(nameKinds) {
+				kind = nameKinds[name.Tag]
+			}
+			return invalid("CSR: subject alternative name %d is of kind %s; it takes DNS names, IP addresses, email addresses and URIs", i, kind)
 		}
 	}
 	return nil

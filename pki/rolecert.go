@@ -24,7 +24,7 @@ type IssueRequest struct {
 	AltNames          []string // DNS names and email addresses
 	IPAddresses       []net.IP
 	URIs              []*url.URL
-	OtherNames        []string      // "oid;UTF8:text"
+	OtherNames        []string      // "oid;UTF8:text"; beside those of a CSR, whatever the role says of the latter
 	TTL               time.Duration // or NotAfter; none is the role's
 	NotAfter          time.Time
 	ExcludeCNFromSANs bool     // else the common name is one of the subject alternative names
@@ -56,12 +56,8 @@ type leaf struct {
 func newLeaf(ctx context.Context, role *Role, req *IssueRequest, csr *x509.CertificateRequest) (*leaf, error) {
 	l := &leaf{role: role, req: req, csr: csr, identity: identityOf(ctx, req.Identity)}
 	l.collect()
-	for _, text := range req.OtherNames {
-		n, err := parseOtherName(text)
-		if err != nil {
-			return nil, err
-		}
-		l.others = append(l.others, n)
+	if err := l.otherNames(); err != nil {
+		return nil, err
 	}
 	if err := l.commonName(); err != nil {
 		return nil, err

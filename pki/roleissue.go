@@ -50,14 +50,15 @@ func (a *Authority) Issue(ctx context.Context, role string, req IssueRequest) (*
 	return &KeyPair{issued, key}, nil
 }
 
-// Sign issues a certificate for the key of a certificate signing request in PEM or DER, whose signature is verified. Names and
-// subject are the request's or the CSR's, as the role says; nothing else of the CSR is used. Errors are as for Issue.
+// Sign issues a certificate for the key of a certificate signing request in PEM or DER, whose signature is verified: see [ParseCSR]. Names and
+// subject are the request's or the CSR's, as the role says; nothing else of the CSR is used. Other names of UTF-8 text are taken from
+// both, the CSR's as they are encoded there; one of another kind of value is refused. Errors are as for Issue.
 func (a *Authority) Sign(ctx context.Context, role string, csr []byte, req IssueRequest) (*Issued, error) {
 	r, err := a.role(ctx, role)
 	if err != nil {
 		return nil, err
 	}
-	request, err := ParseCSR(csr)
+	request, err := readCSR(csr)
 	if err != nil {
 		return nil, err
 	}

@@ -2,15 +2,12 @@ package pki
 
 import (
 	"context"
-	"encoding/asn1"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/managedkey"
@@ -266,41 +263,4 @@ func (r *Role) checkURIName(uri *url.URL, identity map[string]string) error {
 		reasons = []string{fmt.Sprintf("it matches none of %.200q", []string(r.AllowedURISANs))}
 	}
 	return r.refuse("allowed_uri_sans", text, "%s", strings.Join(reasons, "; "))
-}
-
-// otherName is a name of a kind that an object identifier says, with a text as its value (RFC 5280, Section 4.2.1.6).
-type otherName struct {
-	oid  asn1.ObjectIdentifier
-	text string
-}
-
-func (n otherName) String() string { return n.oid.String() + ";UTF8:" + n.text }
-
-// parseOtherName reads "oid;UTF8:text"; UTF-8 is the only kind of text, as in Vault.
-func parseOtherName(text string) (otherName, error) {
-	id, rest, ok := strings.Cut(text, ";")
-	kind, value, ok2 := strings.Cut(rest, ":")
-	if !ok || !ok2 || !strings.EqualFold(kind, "UTF8") && !strings.EqualFold(kind, "UTF-8") {
-		return otherName{}, invalid("other name %.80q: it takes oid;UTF8:text", text)
-	}
-	oid, err := parseOID(id)
-	if err != nil {
-		return otherName{}, err
-	}
-	if value == "" || len(value) > 1024 || !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
-		return otherName{}, invalid("other name %.80q: it takes 1 to 1024 bytes of UTF-8 without control characters", text)
-	}
-	return otherName{oid, value}, nil
-}
-
-func (r *Role) checkOtherName(n otherName) error {
-	for _, text := range r.AllowedOtherSANs {
-		if text == "*" {
-			return nil
-		}
-		if allowed, err := parseOtherName(text); err == nil && allowed.oid.Equal(n.oid) && glob(allowed.text, n.text) {
-			return nil
-		}
-	}
-	return r.refuse("allowed_other_sans", n.String(), "it matches none of %.200q", []string(r.AllowedOtherSANs))
 }

@@ -132,18 +132,9 @@ func sanExtension(names altNames, others []otherName, critical bool) (pkix.Exten
 		list = append(list, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, Bytes: data})
 	}
 	for _, n := range others {
-		value := struct {
-			OID   asn1.ObjectIdentifier
-			Value asn1.RawValue
-		}{OID: n.oid}
-		text, err := asn1.MarshalWithParams(n.text, "utf8")
+		der, err := n.der()
 		if err != nil {
-			return pkix.Extension{}, invalid("other name %.80q: %w", n.text, err)
-		}
-		value.Value = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: text}
-		der, err := asn1.MarshalWithParams(value, "tag:0")
-		if err != nil {
-			return pkix.Extension{}, invalid("other name %.80q: %w", n.text, err)
+			return pkix.Extension{}, err
 		}
 		list = append(list, asn1.RawValue{FullBytes: der})
 	}

@@ -36,7 +36,7 @@ func (a *Authority) SignVerbatim(ctx context.Context, csr []byte, req VerbatimRe
 			return nil, err
 		}
 	}
-	request, err := ParseCSR(csr)
+	request, err := readCSR(csr)
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +85,29 @@ func verbatim(request *x509.CertificateRequest) (*x509.Certificate, error) {
 		BasicConstraintsValid: true, MaxPathLen: -1, KeyUsage: usableWith(0, request.PublicKey),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
-	if isEmpty(request.Subject) && names.count() == 0 {
+	others, err := otherNamesOf(request)
+	if err != nil {
+		return nil, err
+	}
+	if isEmpty(request.Subject) && names.count()+len(others) == 0 {
 		return nil, invalid("CSR: it has neither a subject nor a subject alternative name")
+	}
+	if names.count()+len(others) > maxNames {
+		return nil, invalid("subject alternative names: got %d; it takes at most %d", names.count()+len(others), maxNames)
+	}
+	var texts []otherName
+	for _, n := range others {
+		if n.problem != "" {
+			return nil, invalid("CSR: other name %.120q: %s", n.String(), n.problem)
+		}
+		texts = append(texts, n.otherName)
+	}
+	if len(texts) > 0 {
+		san, err := sanExtension(names, texts, isEmpty(request.Subject))
+		if err != nil {
+			return nil, err
+		}
+		t.ExtraExtensions = append(t.ExtraExtensions, san)
 	}
 	for _, extension := range request.Extensions {
 		if err := takeExtension(t, extension); err != nil {

@@ -49,7 +49,8 @@
 // takes [OptionVerbatim]. resign-crls and sign-revocation-list take sudo, since their lists can leave out what is revoked; a crl_number
 // must be above all that the issuer's lists have had and is the next one if it isn't given, and extensions that change what a list
 // is about are refused. A CA certificate has no subject alternative names, and none outlives its issuer. TTLs above max_ttl are
-// refused, not cut. A manual_chain must be one: each certificate signed by the next. What would break a rule of RFC 5280 is refused before anything is signed.
+// refused, not cut. Other names of a CSR are taken where its names are, under allowed_other_sans, beside other_sans.
+// A manual_chain must be one: each certificate signed by the next. What would break a rule of RFC 5280 is refused before anything is signed.
 //
 // It knows more: issuer/:ref/ocsp-responder has another managed key, named like a CA's, answer OCSP requests in place of the issuer's
 // (pki.Authority.SetOCSPResponder; ttl, subject, signature_bits and use_pss are of its certificate, which is renewed by itself); revoke
