@@ -49,7 +49,7 @@
 // A request that is wrong is refused before anything changes, with the statuses of the original: 400 for bad paths, headers and
 // bodies, 403, 404, 405, 413 for a body and 414 for a path that is too long, 415 for one that is no JSON, 429 for too many and 503
 // for too many at once. Bodies are one JSON object, without members that are unknown or given twice. X-Vault-Wrap-TTL is refused,
-// since there is no response wrapping. Paths are never cleaned and nothing is ever redirected: put the API in front of, not behind, an
+// since there is no response wrapping, and so is the parameter help; the parameter scan is 405. Paths are never cleaned and nothing is ever redirected: put the API in front of, not behind, an
 // http.ServeMux, which does that.
 //
 // Responses and logs have no secrets in them: no token, PIN or body, and no stack of a panic.

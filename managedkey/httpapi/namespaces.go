@@ -12,6 +12,19 @@ import (
 	"github.com/managedkeys/managedkeys/namespace"
 )
 
+// namespacesRoute returns what a path below sys/namespaces can do. OpenBao locks and seals namespaces with writes to such paths. Here
+// they are nobody's, so that "namespace lock" doesn't make a namespace of that name and report success.
+func namespacesRoute(path []string) *route {
+	n := len(path)
+	switch {
+	case n == 0:
+		return &route{list: listNamespaces}
+	case path[0] == "api-lock", n > 1 && slices.Contains([]string{"seal", "unseal", "seal-status", "delete-sealed"}, path[n-1]):
+		return nil
+	}
+	return &route{read: readNamespace, write: createNamespace, remove: deleteNamespace, exists: namespaceExists}
+}
+
 // namespaceData says what there is to say of a namespace. Its id is made from its path: one that is deleted and made again has it.
 func namespaceData(ns namespace.Path) map[string]any {
 	sum := sha256.Sum256([]byte(ns))

@@ -190,11 +190,18 @@ func (c *call) checkHeaders() error {
 // methodOf returns the method as it is meant.
 func methodOf(r *http.Request) (string, error) {
 	method := r.Method
+	query := r.URL.Query()
+	if query.Get("help") != "" { // on any method, and what it is asked about must not happen
+		return "", refuse(http.StatusBadRequest, "parameter help: this server has no help for paths")
+	}
 	switch method {
 	case http.MethodPut:
 		method = http.MethodPost
 	case http.MethodGet:
-		if lists := r.URL.Query()["list"]; len(lists) > 0 {
+		if query.Get("scan") != "" { // OpenBao's recursive list
+			return "", errMethod
+		}
+		if lists := query["list"]; len(lists) > 0 {
 			list, err := strconv.ParseBool(lists[0])
 			if err != nil || len(lists) > 1 {
 				return "", refuse(http.StatusBadRequest, "parameter list: it takes true or false")

@@ -63,12 +63,7 @@ func (c *call) systemRoute(path []string) *route {
 			return &route{read: remountStatus}
 		}
 	case "namespaces":
-		switch {
-		case n == 2:
-			return &route{list: listNamespaces}
-		default:
-			return &route{read: readNamespace, write: createNamespace, remove: deleteNamespace, exists: namespaceExists}
-		}
+		return namespacesRoute(path[2:])
 	case "internal":
 		if n >= 4 && path[2] == "ui" && path[3] == "mounts" {
 			if n == 4 {
