@@ -48,7 +48,15 @@ type CATemplate struct {
 
 	// URLs say where to find information of the issuer.
 	URLs URLs
+
+	// SubjectKeyID is the subjectKeyIdentifier of an intermediate, 1 to 64 bytes; nil is one that is computed from the public key
+	// (RFC 7093, Section 2). Another certificate for a CA's key takes the one that it has, which what it issued refers to. A root
+	// takes none.
+	SubjectKeyID []byte
 }
+
+// maxKeyID is the length of the longest identifier of a key, in bytes: that of a SHA-512 hash.
+const maxKeyID = 64
 
 // anyPolicy is RFC 5280, Section 4.2.1.4.
 const anyPolicy = "2.5.29.32.0"
@@ -109,6 +117,8 @@ func (e *Engine) createRoot(ctx context.Context, handle *managedkey.Key, key str
 		return nil, invalid("subject: it is empty; a root takes at least one attribute")
 	case len(t.ExtKeyUsage) > 0:
 		return nil, invalid("extended key usage: a root takes none; got %v", t.ExtKeyUsage)
+	case t.SubjectKeyID != nil:
+		return nil, invalid("subject key identifier: that of a root is computed; got %x", t.SubjectKeyID)
 	}
 	template, err := t.certificate(e.now(), nil)
 	if err != nil {
@@ -201,6 +211,9 @@ func (t *CATemplate) certificate(now time.Time, parent *x509.Certificate) (*x509
 	if t.MaxPathLen != nil && (*t.MaxPathLen < 0 || *t.MaxPathLen > maxChain) {
 		return nil, invalid("path length: got %d; it takes 0 to %d, or nil", *t.MaxPathLen, maxChain)
 	}
+	if n := len(t.SubjectKeyID); t.SubjectKeyID != nil && (n == 0 || n > maxKeyID) {
+		return nil, invalid("subject key identifier: got %d bytes; it takes 1 to %d, or nil", n, maxKeyID)
+	}
 	if err := t.Permitted.check("permitted"); err != nil {
 		return nil, err
 	}
@@ -235,6 +248,7 @@ func (t *CATemplate) certificate(now time.Time, parent *x509.Certificate) (*x509
 		BasicConstraintsValid: true, IsCA: true, MaxPathLen: -1,
 		KeyUsage:                    x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:                 t.ExtKeyUsage,
+		SubjectKeyId:                t.SubjectKeyID,
 		PermittedDNSDomainsCritical: true,
 		PermittedDNSDomains:         t.Permitted.DNS, ExcludedDNSDomains: t.Excluded.DNS,
 		PermittedEmailAddresses: t.Permitted.Email, ExcludedEmailAddresses: t.Excluded.Email,

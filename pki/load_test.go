@@ -38,6 +38,8 @@ func TestIntermediateRefused(t *testing.T) {
 	}{
 		"below path length 0":   {small, csr, nil, "Example Issuing,O=Example,C=SE allows no further CA"},
 		"path length too large": {big, csr, func(t *CATemplate) { t.MaxPathLen = new(2) }, "path length: got 2"},
+		"long key identifier":   {root, csr, func(t *CATemplate) { t.SubjectKeyID = make([]byte, 65) }, "subject key identifier: got 65 bytes"},
+		"empty key identifier":  {root, csr, func(t *CATemplate) { t.SubjectKeyID = []byte{} }, "subject key identifier: got 0 bytes"},
 		"negative path length":  {root, csr, func(t *CATemplate) { t.MaxPathLen = new(-1) }, "path length: got -1"},
 		"past the issuer":       {root, csr, func(t *CATemplate) { t.Validity = 4000 * day }, "is after the issuer's"},
 		"issuer's key":          {root, makeCSR(t, testKeys()["p256"], nil), nil, "its key is that of the issuer"},

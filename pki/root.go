@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -276,10 +277,18 @@ func issuesNone(cert *x509.Certificate, chain []*x509.Certificate) bool {
 // inOrder returns the certificates of a chain from cert up. Of several that could be next, a root is, and no key comes twice: roots that
 // have certified each other would lead in circles.
 func inOrder(cert *x509.Certificate, chain []*x509.Certificate) []*x509.Certificate {
-	out := []*x509.Certificate{cert}
-	seen := map[string]bool{signer(cert): true}
-	for last := cert; !bytes.Equal(last.RawIssuer, last.RawSubject) && len(out) <= maxChain; {
-		next := parentAmong(last, chain, seen)
+	return continued([]*x509.Certificate{cert}, chain)
+}
+
+// continued returns a chain with what others have above its end.
+func continued(chain, others []*x509.Certificate) []*x509.Certificate {
+	out := slices.Clone(chain)
+	seen := make(map[string]bool)
+	for _, cert := range out {
+		seen[signer(cert)] = true
+	}
+	for last := out[len(out)-1]; !bytes.Equal(last.RawIssuer, last.RawSubject) && len(out) <= maxChain; {
+		next := parentAmong(last, others, seen)
 		if next == nil {
 			break
 		}

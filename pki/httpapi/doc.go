@@ -52,6 +52,10 @@
 // refused, not cut. Other names of a CSR are taken where its names are, under allowed_other_sans, beside other_sans.
 // A manual_chain must be one: each certificate signed by the next. What would break a rule of RFC 5280 is refused before anything is signed.
 //
+// Some fields are passed over, with a warning each: the steps of an intermediate, generate and sign-intermediate, take each other's, as
+// the command lines' "pki issue" sends both the same. Certificates of CAs without a key here are imported to continue the chains of issuers,
+// and are no issuers.
+//
 // It knows more: issuer/:ref/ocsp-responder has another managed key, named like a CA's, answer OCSP requests in place of the issuer's
 // (pki.Authority.SetOCSPResponder; ttl, subject, signature_bits and use_pss are of its certificate, which is renewed by itself); revoke
 // takes a reason; root/rotate answers with the certificates of both roots by each other; without auto_rebuild,

@@ -111,7 +111,7 @@ var refusals = []string{
 	`POST issuer/default/resign-crls {"crls":["<CERT>"]}`,
 	// Signing CAs.
 	`POST root/sign-intermediate {"common_name":"S"}`,
-	`POST root/sign-intermediate {"csr":"<CSR>"}`,
+	`POST root/sign-intermediate {"csr":"<CSR>","skid":"xyz"}`,
 	`POST root/sign-intermediate {"csr":"<CERT>","common_name":"S"}`,
 	`POST root/sign-intermediate {"csr":"<CSR>","common_name":"Example Root","organization":"Example","country":"SE"}`,
 	`POST root/sign-intermediate {"csr":"<CSR>","common_name":"S","issuer_ref":"none"}`,

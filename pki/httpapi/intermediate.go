@@ -32,7 +32,6 @@ func (in *requestFields) take(f *api.Fields) {
 	f.Bool("use_pss", &in.usePSS)
 	var without bool
 	f.Bool("exclude_cn_from_sans", &without) // no CA has its name there
-	f.Unset("key_usage", "not_before_duration", "ttl", "not_after", "max_path_length")
 }
 
 // request makes a request for a key.
@@ -72,7 +71,7 @@ func (c *call) request(in *requestFields, k *chosen) (any, error) {
 
 func generateIntermediate(c *call) (any, error) {
 	var in requestFields
-	if err := c.read(in.take); err != nil {
+	if err := c.readRequest(&in); err != nil {
 		return nil, err
 	}
 	if in.commonName == "" {
@@ -89,7 +88,7 @@ func generateIntermediate(c *call) (any, error) {
 // keep both.
 func crossSign(c *call) (any, error) {
 	var in requestFields
-	if err := c.read(in.take); err != nil {
+	if err := c.readRequest(&in); err != nil {
 		return nil, err
 	}
 	c.params = append(c.params, param{"type", "existing"})
@@ -210,6 +209,9 @@ func (c *call) importIssuers(certs []*x509.Certificate) (object, error) {
 	for _, issuer := range out.Existing {
 		existing = append(existing, issuer.ID)
 		mapping[issuer.ID] = keyIDOf(issuer.Certificate())
+	}
+	for _, issuer := range out.Extended {
+		c.warn("the chain of the issuer %s ends with %s now", issuer.ID, issuer.Chain[len(issuer.Chain)-1].Subject)
 	}
 	for _, cert := range out.Others {
 		c.warn("%s (%s) is part of chains at most: no key that this mount knows is its own", cert.Subject, pki.FormatSerial(cert.SerialNumber))

@@ -3,7 +3,9 @@ package httpapi
 import (
 	"crypto"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/managedkeys/managedkeys/backend"
 	api "github.com/managedkeys/managedkeys/managedkey/httpapi"
@@ -167,11 +169,13 @@ func deleteRoot(c *call) (any, error) {
 
 func signIntermediate(c *call) (any, error) {
 	var in caFields
-	var csr string
+	var csr, keyID string
 	var fromCSR bool
 	ref := c.param("ref")
 	err := c.read(func(f *api.Fields) {
+		f.String("skid", &keyID)
 		in.take(f)
+		c.pass(f, "of the request, and not of the certificate for it", ofRequests)
 		f.String("csr", &csr)
 		f.Bool("use_csr_values", &fromCSR)
 		var enforce bool
@@ -191,10 +195,22 @@ func signIntermediate(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if fromCSR {
+	switch {
+	case fromCSR:
 		t.Subject = (&subject{}).name()
-	} else if in.commonName == "" {
-		return nil, refuse("field common_name: it is required unless use_csr_values is set")
+	case in.commonName == "": // is the request's
+		request, err := pki.ParseCSR([]byte(csr))
+		if err != nil {
+			return nil, err
+		}
+		if t.Subject.CommonName = request.Subject.CommonName; t.Subject.CommonName == "" {
+			return nil, refuse("field common_name: it is required, unless the request has one or use_csr_values is set")
+		}
+	}
+	if keyID != "" { // of another certificate for that key, as a rule
+		if t.SubjectKeyID, err = hex.DecodeString(strings.ReplaceAll(keyID, ":", "")); err != nil {
+			return nil, refuse("field skid: it takes hexadecimal digits")
+		}
 	}
 	issued, err := c.a.SignIntermediate(c.ctx(), issuer.ID, []byte(csr), t)
 	if err != nil {
