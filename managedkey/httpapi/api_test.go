@@ -199,7 +199,7 @@ func TestNamespaces(t *testing.T) {
 	g.must(204, "POST", "/v1/sys/mounts/pki", `{"type":"pki"}`)
 	g.must(400, "POST", "/v1/sys/namespaces/pki/below", "")
 	g.must(204, "DELETE", "/v1/team-a/x/sys/managed-keys/software/ca", "")
-	g.must(204, "DELETE", "/v1/sys/namespaces/team-a", "")
+	g.must(200, "DELETE", "/v1/sys/namespaces/team-a", "")
 	g.must(404, "GET", "/v1/sys/namespaces/team-a", "")
 }
 

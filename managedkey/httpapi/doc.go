@@ -26,6 +26,7 @@
 //	POST                    sys/capabilities-self                    what the caller may do with paths
 //	GET                     sys/internal/ui/mounts[/:path]           what the caller may see of the mounts
 //	GET, POST               auth/token/lookup-self                   who the caller is
+//	POST                    auth/token/lookup                        the same, for the caller's own token
 //	*                       :mount/…                                 the mount's engine
 //
 // An update of an entry says all of it: fields that are left out have their defaults, but secrets that are sent back as "redacted"

@@ -16,6 +16,10 @@ const (
 	maxLeaseOption     = configPrefix + "max_lease_ttl"
 )
 
+// headerSettings are the names of headers that may pass to and from a mount. Here all of them pass to its engine and back; what is set is
+// kept for those who look whether it is, such as "pki health-check".
+var headerSettings = []string{"passthrough_request_headers", "allowed_response_headers"}
+
 // LeaseTimes returns how long what a mount issues lives, if nothing is said and at most; 0 where nothing was configured.
 func LeaseTimes(m *managedkey.Mount) (usual, longest time.Duration) {
 	options := m.Options()
@@ -33,14 +37,19 @@ func configData(m *managedkey.Mount) map[string]any {
 	if allowed := m.Allowed(); len(allowed) > 0 {
 		data["allowed_managed_keys"] = allowed
 	}
+	options := m.Options()
+	for _, name := range headerSettings {
+		if headers := options[configPrefix+name]; headers != "" {
+			data[name] = strings.Split(headers, ",")
+		}
+	}
 	return data
 }
 
 // shownOptions are a mount's options without those that are its configuration; nil if there are none.
 func shownOptions(m *managedkey.Mount) map[string]string {
 	options := m.Options()
-	delete(options, defaultLeaseOption)
-	delete(options, maxLeaseOption)
+	maps.DeleteFunc(options, func(name, _ string) bool { return strings.HasPrefix(name, configPrefix) })
 	if len(options) == 0 {
 		return nil
 	}
@@ -76,12 +85,25 @@ func readConfig(f *Fields, change *managedkey.MountChange, options map[string]st
 		f.Duration(name, out)
 	}
 	f.Strings("allowed_managed_keys", &change.Allowed)
-	f.Unset("force_no_cache", "audit_non_hmac_request_keys", "audit_non_hmac_response_keys", "listing_visibility",
-		"passthrough_request_headers", "allowed_response_headers", "token_type", "plugin_version", "plugin_name",
+	f.Unset("force_no_cache", "audit_non_hmac_request_keys", "audit_non_hmac_response_keys", "token_type", "plugin_version", "plugin_name",
 		"override_pinned_version", "user_lockout_config", "delegated_auth_accessors", "identity_token_key", "trim_request_trailing_slashes")
+	var listing string
+	if f.String("listing_visibility", &listing); listing != "" && listing != "hidden" {
+		f.refuse("listing_visibility", "hidden: only who has a token is told of mounts")
+	}
 	next := make(map[string]string)
 	maps.Copy(next, options)
 	maps.Copy(next, given)
+	for _, name := range headerSettings {
+		var headers []string
+		f.Strings(name, &headers)
+		switch {
+		case len(headers) > 0:
+			next[configPrefix+name] = strings.Join(headers, ",")
+		case headers != nil:
+			delete(next, configPrefix+name)
+		}
+	}
 	for name, d := range map[string]time.Duration{defaultLeaseOption: usual, maxLeaseOption: longest} {
 		switch {
 		case d > 0:

@@ -40,7 +40,7 @@ func listMounts(c *call) (any, error) {
 	for _, m := range c.api.keys.Mounts(c.ns) {
 		data[m.Path()+"/"] = mountData(m)
 	}
-	return data, nil
+	return twice(data), nil
 }
 
 // target returns the mount that the path names, without the last drop segments.
@@ -61,7 +61,7 @@ func readMount(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mountData(m), nil
+	return twice(mountData(m)), nil
 }
 
 // mountOver returns a mount whose paths would be those of a namespace.
@@ -167,7 +167,7 @@ func readTune(c *call) (any, error) {
 	}
 	data := configData(m)
 	data["description"], data["options"] = m.Description(), shownOptions(m)
-	return data, nil
+	return twice(data), nil
 }
 
 func tuneMount(c *call) (any, error) {

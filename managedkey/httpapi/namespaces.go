@@ -120,9 +120,15 @@ func deleteNamespace(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	there := c.api.hasNamespace(ns)
 	err = c.api.keys.DeleteNamespace(c.r.Context(), ns)
-	if errors.Is(err, backend.ErrNotPermitted) { // there is something in it, which is no question of who asks
+	switch {
+	case errors.Is(err, backend.ErrNotPermitted): // there is something in it, which is no question of who asks
 		return nil, refuse(http.StatusBadRequest, "%v", err)
+	case err != nil:
+		return nil, err
+	case !there:
+		return warned{nil, "requested namespace does not exist"}, nil
 	}
-	return nil, err
+	return map[string]any{"status": "deleted"}, nil // OpenBao's command line takes no answer without a body
 }

@@ -41,7 +41,7 @@ func remount(c *call) (any, error) {
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "field from: no matching mount at %.*q in this namespace", maxShown, from+"/")
 	}
-	if err := c.api.free(c.ns, to); err != nil && from != to {
+	if err := c.api.free(c.ns, to); err != nil {
 		return nil, err
 	}
 	if err := c.api.keys.Rename(c.r.Context(), m, to); err != nil {
@@ -53,7 +53,7 @@ func remount(c *call) (any, error) {
 	defer moves.mu.Unlock()
 	moves.all = append(moves.all, done)
 	moves.all = moves.all[max(0, len(moves.all)-maxMoves):]
-	return map[string]any{"migration_id": done.id}, nil
+	return twice{"migration_id": done.id}, nil
 }
 
 func remountStatus(c *call) (any, error) {

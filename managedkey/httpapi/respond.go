@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 
@@ -119,6 +120,30 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	writeJSON(w, answer.Status, struct {
 		Errors []string `json:"errors"`
 	}{messages})
+}
+
+// warned is data with a warning.
+type warned struct {
+	data    any
+	warning string
+}
+
+// twice is data that the answer has beside its envelope as well as in it, as the original's answers about mounts and capabilities do for
+// clients that are older than the envelope. What the envelope has itself counts.
+type twice map[string]any
+
+func writeTwice(w http.ResponseWriter, r *http.Request, data twice) {
+	all := make(map[string]any, len(data)+8)
+	maps.Copy(all, data)
+	maps.Copy(all, map[string]any{"request_id": RequestID(r.Context()), "lease_id": "", "renewable": false, "lease_duration": 0,
+		"data": map[string]any(data), "wrap_info": nil, "warnings": nil, "auth": nil})
+	writeJSON(w, http.StatusOK, all)
+}
+
+// bare is an answer without the envelope.
+type bare struct {
+	status int
+	body   any
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

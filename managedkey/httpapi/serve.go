@@ -322,18 +322,17 @@ func (c *call) run(w http.ResponseWriter, to *route) error {
 		handler.ServeHTTP(w, c.r)
 		return nil
 	}
-	if bare, ok := data.(bare); ok {
-		writeJSON(w, bare.status, bare.body)
-		return nil
+	switch data := data.(type) {
+	case bare:
+		writeJSON(w, data.status, data.body)
+	case twice:
+		writeTwice(w, c.r, data)
+	case warned:
+		WriteData(w, c.r, data.data, data.warning)
+	default:
+		WriteData(w, c.r, data)
 	}
-	WriteData(w, c.r, data)
 	return nil
-}
-
-// bare is an answer without the envelope.
-type bare struct {
-	status int
-	body   any
 }
 
 // engine has the mount's engine answer.

@@ -17,8 +17,11 @@ import (
 func (c *call) systemRoute(path []string) *route {
 	n := len(path)
 	if path[0] == "auth" {
-		if slices.Equal(path[1:], []string{"token", "lookup-self"}) {
+		switch strings.Join(path[1:], "/") {
+		case "token/lookup-self":
 			return &route{self: true, read: lookupSelf, write: lookupSelf}
+		case "token/lookup":
+			return &route{self: true, write: lookupSelf}
 		}
 		return nil
 	}
@@ -246,5 +249,5 @@ func capabilitiesSelf(c *call) (any, error) {
 			data["capabilities"] = names
 		}
 	}
-	return data, nil
+	return twice(data), nil
 }
