@@ -74,3 +74,63 @@ func TestTutorialsName(t *testing.T) {
 	assert.Len(t, a.warnings, 1)
 	g.must(404, "GET", "pki/issuer/sub", nil)
 }
+
+// fromOpenBao are settings as OpenBao 2.6 answers them, all defaults among them, which people take along.
+var fromOpenBao = map[string]string{
+	"roles/taken": `{"allow_any_name":true,"allow_bare_domains":false,"allow_glob_domains":false,"allow_globs_in_identity_templates":false,
+		"allow_ip_sans":true,"allow_localhost":true,"allow_subdomains":false,"allow_token_displayname":false,"allow_wildcard_certificates":true,
+		"allowed_domains":[],"allowed_domains_template":false,"allowed_ip_sans_cidr":[],"allowed_other_sans":[],"allowed_serial_numbers":[],
+		"allowed_uri_sans":[],"allowed_uri_sans_template":false,"allowed_user_ids":[],"basic_constraints_valid_for_non_ca":false,"client_flag":true,
+		"cn_validations":["email","hostname"],"code_signing_flag":false,"country":[],"email_protection_flag":false,"enforce_hostnames":true,
+		"ext_key_usage":[],"ext_key_usage_oids":[],"generate_lease":false,"issuer_ref":"default","key_bits":2048,"key_type":"rsa",
+		"key_usage":["DigitalSignature","KeyAgreement","KeyEncipherment"],"locality":[],"max_ttl":0,"no_store":false,"not_after":"",
+		"not_after_bound":"permit","not_before":"","not_before_bound":"permit","not_before_duration":30,"organization":[],"ou":[],
+		"policy_identifiers":[],"postal_code":[],"province":[],"require_cn":true,"server_flag":true,"signature_bits":256,"street_address":[],
+		"ttl":0,"use_csr_common_name":true,"use_csr_sans":true,"use_pss":false}`,
+	"config/crl": `{"allow_expired_cert_revocation":false,"auto_rebuild":false,"auto_rebuild_grace_period":"12h","delta_rebuild_interval":"15m",
+		"disable":false,"enable_delta":false,"expiry":"72h","ocsp_disable":false,"ocsp_expiry":"12h"}`,
+	"config/auto-tidy": `{"acme_account_safety_buffer":2592000,"enabled":false,"interval_duration":43200,"issuer_safety_buffer":31536000,
+		"maintain_stored_certificate_counts":false,"page_size":1000,"pause_duration":"0s","publish_stored_certificate_count_metrics":false,
+		"revoked_safety_buffer":259200,"safety_buffer":259200,"tidy_acme":false,"tidy_cert_store":false,"tidy_expired_issuers":false,
+		"tidy_invalid_certs":false,"tidy_move_legacy_ca_bundle":false,"tidy_revoked_cert_issuer_associations":false,"tidy_revoked_certs":false}`,
+	"config/urls":    `{"crl_distribution_points":[],"delta_crl_distribution_points":[],"enable_templating":false,"issuing_certificates":[],"ocsp_servers":[]}`,
+	"config/cluster": `{"aia_path":"","path":""}`,
+}
+
+// TestSettingsOfOpenBao: what "bao read -format=json" shows can be written here, and so can what is read here.
+func TestSettingsOfOpenBao(t *testing.T) {
+	g := newRig(t, nil)
+	g.root("root")
+	for path, body := range fromOpenBao {
+		g.must(200, "POST", "pki/"+path, body)
+		g.must(200, "POST", "pki/"+path, g.must(200, "GET", "pki/"+path, nil).data)
+	}
+	g.must(200, "POST", "pki/issue/taken", fields{"common_name": "www.example.com", "ttl": "1h"})
+	g.must(400, "POST", "pki/roles/taken", fields{"allow_globs_in_identity_templates": true})
+	g.must(400, "POST", "pki/config/crl", fields{"allow_expired_cert_revocation": true})
+}
+
+// TestACMEIsOff: those who look whether ACME is on learn that it is off, and nobody can switch it on.
+func TestACMEIsOff(t *testing.T) {
+	g := newRig(t, nil)
+	assert.Equal(t, map[string]any{"enabled": false}, g.must(200, "GET", "pki/config/acme", nil).data)
+	g.must(200, "POST", "pki/config/acme", fields{"enabled": "false", "eab_policy": "always-required"})
+	assert.Contains(t, g.must(400, "POST", "pki/config/acme", fields{"enabled": true}).errors[0], "there is no ACME")
+	g.must(404, "GET", "pki/acme/directory", nil)
+}
+
+// TestFilesOfIssuers: certificates and lists of issuers end with a line feed, so that files of them can be joined; those of what was issued don't, as
+// in the original.
+func TestFilesOfIssuers(t *testing.T) {
+	g := newRig(t, nil)
+	made := g.root("root")
+	assert.NotRegexp(t, "\n$", made.str("certificate"))
+	for _, path := range []string{"issuer/default", "issuer/default/json"} {
+		a := g.must(200, "GET", "pki/"+path, nil)
+		assert.Equal(t, made.str("certificate")+"\n", a.str("certificate"))
+		assert.Equal(t, []any{made.str("certificate") + "\n"}, a.data["ca_chain"])
+	}
+	assert.Regexp(t, "-----\n$", g.must(200, "GET", "pki/issuer/default/crl", nil).str("crl"))
+	list := g.must(200, "POST", "pki/issuer/default/sign-revocation-list", fields{"crl_number": 5})
+	assert.Regexp(t, "-----\n$", list.str("crl"))
+}

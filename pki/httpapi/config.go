@@ -13,6 +13,24 @@ var configRoutes = []route{
 	{path: "config/urls", get: readURLs, post: writeURLs},
 	{path: "config/cluster", get: readCluster, post: writeCluster},
 	{path: "config/crl", get: readCRLConfig, post: writeCRLConfig},
+	{path: "config/acme", get: readACME, post: writeACME},
+}
+
+// readACME says that there is no ACME, to those who look whether it is on: "pki health-check" takes anything else for an old server.
+func readACME(*call) (any, error) { return object{"enabled": false}, nil }
+
+func writeACME(c *call) (any, error) {
+	err := c.read(func(f *api.Fields) {
+		var on bool
+		if f.Bool("enabled", &on); on {
+			f.Refuse("enabled", "false: there is no ACME here")
+		}
+		c.pass(f, "of ACME, which is off", []string{"allowed_issuers", "allowed_roles", "allow_role_ext_key_usage", "default_directory_policy", "dns_resolver", "eab_policy"})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return readACME(c)
 }
 
 // takeURLs takes URLs; lists that are not there stay. Templates are always filled in, so that those who don't want that must have none.
@@ -120,7 +138,7 @@ func writeCRLConfig(c *call) (any, error) {
 			f.Bool("ocsp_nonce", &s.OCSP.Nonce)
 			f.Bool("ocsp_store", &s.OCSP.Store)
 			f.Bool("ocsp_presign", &s.OCSP.Presign)
-			f.Unset("disable")
+			f.Unset("disable", "allow_expired_cert_revocation")
 		})
 		if s.CRL.Expiry != expiry && !grace {
 			s.CRL.Grace = 0 // its default goes with the expiry

@@ -119,7 +119,7 @@ func issuerCRL(delta bool) action {
 		if err != nil || crl == nil {
 			return nil, errors.Join(err, errNothing)
 		}
-		return object{"crl": text(pki.EncodeCRL(crl.DER)), "crl_number": crl.Number}, nil
+		return object{"crl": string(pki.EncodeCRL(crl.DER)), "crl_number": crl.Number}, nil
 	}
 }
 

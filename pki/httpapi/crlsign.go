@@ -60,7 +60,7 @@ func (in *listFields) template() pki.CRLTemplate {
 
 // data is a list that was signed, as answers have it.
 func (in *listFields) data(crl *pki.CRL) object {
-	encoded := text(pki.EncodeCRL(crl.DER))
+	encoded := string(pki.EncodeCRL(crl.DER))
 	if in.der {
 		encoded = base64.StdEncoding.EncodeToString(crl.DER)
 	}

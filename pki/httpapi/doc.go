@@ -27,7 +27,7 @@
 //	POST                     issuer/:ref/resign-crls, issuer/:ref/sign-revocation-list  with sudo
 //	LIST, POST               keys; keys/generate/:type, keys/import
 //	GET, POST, DELETE        key/:ref
-//	GET, POST                config/{issuers,keys,urls,crl,cluster,auto-tidy}
+//	GET, POST                config/{issuers,keys,urls,crl,cluster,auto-tidy}; config/acme, which is off
 //	LIST                     roles
 //	GET, POST, PATCH, DELETE roles/:name
 //	POST                     issue/:role, sign/:role, sign-verbatim[/:role], and the same below issuer/:ref/

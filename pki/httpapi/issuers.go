@@ -83,21 +83,29 @@ func writeIssuersConfig(c *call) (any, error) {
 	return readIssuersConfig(c)
 }
 
-// chainOf returns the chain of an issuer in PEM.
+// chainOf returns the chain of an issuer in PEM, each with a line feed at its end as the certificate: the answers about issuers have it,
+// and those about what was issued don't.
 func chainOf(issuer *pki.Issuer) []string {
 	var out []string
 	for _, cert := range issuer.Chain {
-		out = append(out, text(pki.EncodePEM(cert)))
+		out = append(out, string(pki.EncodePEM(cert)))
 	}
 	return out
+}
+
+// usages returns what an issuer may do in the order of the original, which is that of the alphabet: clients compare the whole text.
+func usages(u pki.IssuerUsage) string {
+	names := strings.Split(u.String(), ",")
+	slices.Sort(names)
+	return strings.Join(names, ",")
 }
 
 // issuerData is an issuer as answers have it.
 func (c *call) issuerData(issuer *pki.Issuer) (object, error) {
 	data := object{
 		"issuer_id": issuer.ID, "issuer_name": issuer.Name, "key_id": keyIDOf(issuer.Certificate()), "managed_key_id": issuer.Key,
-		"certificate": text(pki.EncodePEM(issuer.Certificate())), "ca_chain": chainOf(issuer), "manual_chain": issuer.ManualChain,
-		"leaf_not_after_behavior": issuer.LeafNotAfter, "usage": issuer.Usage.String(), "revocation_signature_algorithm": "",
+		"certificate": string(pki.EncodePEM(issuer.Certificate())), "ca_chain": chainOf(issuer), "manual_chain": issuer.ManualChain,
+		"leaf_not_after_behavior": issuer.LeafNotAfter, "usage": usages(issuer.Usage), "revocation_signature_algorithm": "",
 		"issuing_certificates": list(issuer.URLs.Issuer), "crl_distribution_points": list(issuer.URLs.CRL), "ocsp_servers": list(issuer.URLs.OCSP),
 		"delta_crl_distribution_points": list(issuer.URLs.DeltaCRL),
 		"enable_aia_url_templating":     templated(issuer.URLs), "revoked": false,
@@ -267,7 +275,7 @@ func issuerJSON(c *call) (any, error) {
 	if err != nil {
 		return nil, unlessThere(err)
 	}
-	return object{"certificate": text(pki.EncodePEM(issuer.Certificate())), "ca_chain": chainOf(issuer), "issuer_id": issuer.ID, "issuer_name": issuer.Name}, nil
+	return object{"certificate": string(pki.EncodePEM(issuer.Certificate())), "ca_chain": chainOf(issuer), "issuer_id": issuer.ID, "issuer_name": issuer.Name}, nil
 }
 
 // The types of what is answered without the envelope (RFC 2585, Section 4; RFC 8555, Section 9.1).

@@ -122,7 +122,7 @@ func takeRole(f *api.Fields, role *pki.Role) {
 			f.Refuse(name, "nothing: its type is unknown here")
 		}
 	}
-	f.Unset("no_store_metadata", "allow_token_displayname", "lease", "lease_max", "not_before")
+	f.Unset("no_store_metadata", "allow_globs_in_identity_templates", "allow_token_displayname", "lease", "lease_max", "not_before")
 	for _, name := range []string{"not_before_bound", "not_after_bound"} {
 		var bound string
 		if f.String(name, &bound); bound != "" && bound != "permit" {

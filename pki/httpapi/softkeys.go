@@ -251,7 +251,8 @@ func importKey(c *call) (any, error) {
 		return nil, err
 	}
 	if known, err := c.a.Key(c.ctx(), id); err == nil {
-		return nil, api.Errorf(http.StatusConflict, "key %s is here already, as the managed key %s", id, known.UUID)
+		c.warn("the key is here already; key/:ref changes its name")
+		return c.keyData(known)
 	}
 	known, err := c.know(&chosen{pub: key.Public(), made: key}, name)
 	if err != nil {

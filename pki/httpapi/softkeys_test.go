@@ -246,7 +246,9 @@ func TestImportKeys(t *testing.T) {
 	assert.Equal(t, "ec", a.str("key_type"))
 	assert.Equal(t, a.data, g.must(200, "GET", "pki/key/brought", nil).data)
 	assert.NotContains(t, string(a.body), "PRIVATE")
-	g.must(409, "POST", "pki/keys/import", fields{"pem_bundle": inPEM(t, key)})
+	again := g.must(200, "POST", "pki/keys/import", fields{"pem_bundle": inPEM(t, key), "key_name": "other"})
+	assert.Equal(t, a.data, again.data, "the key that is there, under its name")
+	assert.Len(t, again.warnings, 1)
 	root := g.must(200, "POST", "pki/root/generate/existing", fields{"common_name": "Brought", "key_ref": "brought", "ttl": "100h"}).cert("certificate")
 	assert.Equal(t, key.Public(), root.PublicKey)
 

@@ -98,7 +98,8 @@ func takeTidy(f *api.Fields, c *pki.TidyConfig) (void []string) {
 	for _, name := range []string{"pause_duration", "revocation_queue_safety_buffer", "acme_account_safety_buffer", "revoked_safety_buffer"} {
 		f.Duration(name, &pause)
 	}
-	f.Unset("page_size")
+	var page int
+	f.Int("page_size", &page) // as pages are here
 	return void
 }
 
