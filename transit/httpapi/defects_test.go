@@ -21,7 +21,7 @@ import (
 // publicKey exports the public key of a version.
 func (g *rig) publicKey(name string) any {
 	g.Helper()
-	keys := g.get(200, "export/public-key/"+name+"/latest").data["keys"].(object)
+	keys := g.get(200, "export/public-key/"+name+"/latest?format=pem").data["keys"].(object)
 	require.Len(g, keys, 1)
 	for _, text := range keys {
 		block, _ := pem.Decode([]byte(text.(string)))

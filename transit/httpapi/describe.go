@@ -40,6 +40,9 @@ func (c *call) describe(info *transit.KeyInfo, derivation []byte) map[string]any
 	}
 	versions := make(map[string]any, len(info.Versions))
 	for i := range info.Versions {
+		if info.Versions[i].Version < info.MinDecryptionVersion {
+			continue // clients take those that are shown for those that can be used
+		}
 		versions[strconv.Itoa(info.Versions[i].Version)] = c.describeVersion(info, &info.Versions[i], derivation)
 	}
 	out["keys"] = versions

@@ -13,7 +13,7 @@
 //	POST                keys/:name/config, rotate, trim, import, import_version, csr, set-certificate, soft-delete-restore
 //	DELETE, POST        keys/:name/soft-delete
 //	GET                 wrapping_key
-//	GET                 export/:type/:name[/:version]           a version is a number or latest
+//	GET                 export/:type/:name[/:version]           a version is a number or latest; format is raw, der or pem
 //	GET                 byok-export/:destination/:source[/:version]
 //	GET                 backup/:name
 //	POST                restore[/:name]

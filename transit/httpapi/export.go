@@ -48,13 +48,19 @@ func export(c *call) error {
 	if err != nil {
 		return err
 	}
+	form, err := c.query("format")
+	if err != nil {
+		return err
+	}
 	all, err := c.engine.Export(c.r.Context(), c.args[1], c.args[0], number)
 	if err != nil {
 		return err
 	}
 	keys := make(map[string]string, len(all))
 	for n, key := range all {
-		keys[strconv.Itoa(n)] = key
+		if keys[strconv.Itoa(n)], err = inForm(c.args[0], key, form); err != nil {
+			return err
+		}
 	}
 	return c.exported(c.args[1], keys)
 }

@@ -82,7 +82,7 @@ var tokenOps = map[string]func(t *testing.T, c stock, mount, name string) error{
 		if err != nil {
 			return err
 		}
-		exported, err := c.read(mount+"export/public-key/"+name, nil)
+		exported, err := c.read(mount+"export/public-key/"+name, map[string][]string{"format": {"pem"}})
 		require.NoError(t, err)
 		block, _ := pem.Decode([]byte(exported["keys"].(object)["1"].(string)))
 		public, err := x509.ParsePKIXPublicKey(block.Bytes)
