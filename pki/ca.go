@@ -106,7 +106,7 @@ func checkCACertificate(cert *x509.Certificate) error {
 // checkLinks checks that each certificate of chain was issued by the next one, and the last by itself if it says so.
 func checkLinks(chain []*x509.Certificate) error {
 	for i, cert := range chain {
-		if i == len(chain)-1 && !bytes.Equal(cert.RawIssuer, cert.RawSubject) {
+		if i == len(chain)-1 && !isRoot(cert) {
 			break // the chain ends below the root
 		}
 		parent := chain[min(i+1, len(chain)-1)]

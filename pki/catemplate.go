@@ -161,7 +161,7 @@ func (ca *CA) SignIntermediate(ctx context.Context, csr []byte, t CATemplate) (*
 	}
 	// A CA that is named like its issuer would pass for one that issued itself.
 	if bytes.Equal(template.RawSubject, ca.cert.RawSubject) {
-		return nil, invalid("subject: it is that of the issuer, %s", ca.cert.Subject)
+		return nil, invalid("subject: it is that of the issuer, %s; a CA of that name gets another certificate by SignSelfIssued (sign-self-issued)", ca.cert.Subject)
 	}
 	if err := ca.limitPath(template, t.MaxPathLen); err != nil {
 		return nil, err

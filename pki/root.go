@@ -91,7 +91,7 @@ func (a *Authority) RotateRoot(ctx context.Context, old string, key KeyRef, name
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(ca.cert.RawIssuer, ca.cert.RawSubject) {
+	if !isRoot(ca.cert) {
 		return nil, invalid("issuer %q: it is no root, but issued by %s", old, ca.cert.Issuer)
 	}
 	if ca.pathLen == 0 {
@@ -127,7 +127,7 @@ func (a *Authority) ReplaceRoot(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	if cert := issuer.Certificate(); !bytes.Equal(cert.RawIssuer, cert.RawSubject) {
+	if cert := issuer.Certificate(); !isRoot(cert) {
 		return invalid("issuer %q: it is no root, but issued by %s", ref, cert.Issuer)
 	}
 	return a.SetDefaultIssuer(ctx, issuer.ID)
@@ -150,7 +150,7 @@ func (a *Authority) Reissue(ctx context.Context, ref, name string, validity time
 	}
 	next := &Issuer{ID: uuid.NewString(), Name: name, Key: issuer.Key, KeyVersion: handle.Version(),
 		Usage: issuer.Usage, LeafNotAfter: issuer.LeafNotAfter, URLs: issuer.URLs, CRLAlgorithm: issuer.CRLAlgorithm}
-	if bytes.Equal(ca.cert.RawIssuer, ca.cert.RawSubject) {
+	if isRoot(ca.cert) {
 		template, err := copyCA(ca.cert, a.engine.now(), nil, CrossTemplate{Validity: validity})
 		if err != nil {
 			return nil, err
@@ -287,7 +287,7 @@ func continued(chain, others []*x509.Certificate) []*x509.Certificate {
 	for _, cert := range out {
 		seen[signer(cert)] = true
 	}
-	for last := out[len(out)-1]; !bytes.Equal(last.RawIssuer, last.RawSubject) && len(out) <= maxChain; {
+	for last := out[len(out)-1]; !isRoot(last) && len(out) <= maxChain; { // one of another root of the same name goes on
 		next := parentAmong(last, others, seen)
 		if next == nil {
 			break
@@ -302,7 +302,7 @@ func continued(chain, others []*x509.Certificate) []*x509.Certificate {
 func parentAmong(cert *x509.Certificate, chain []*x509.Certificate, seen map[string]bool) *x509.Certificate {
 	for _, root := range []bool{true, false} {
 		for _, other := range chain {
-			if other != nil && bytes.Equal(other.RawSubject, cert.RawIssuer) && bytes.Equal(other.RawIssuer, other.RawSubject) == root &&
+			if other != nil && bytes.Equal(other.RawSubject, cert.RawIssuer) && isRoot(other) == root &&
 				!seen[signer(other)] && cert.CheckSignatureFrom(other) == nil {
 				return other
 			}
