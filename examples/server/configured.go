@@ -173,6 +173,7 @@ func fixed(now, next *config.Config) error {
 func (p *plant) listen(ctx context.Context, s *site, l *config.Listener, t *config.Telemetry, metrics http.Handler) error {
 	api, err := httpapi.New(p.system.Registry(), &httpapi.Options{
 		Authenticator: &p.access, Authorizer: &p.access, Engines: p.engines, Logger: p.log,
+		EchoToken: true, // what "bao login" keeps: without it, it reports success and keeps nothing
 		Limits: httpapi.Limits{
 			Body: l.MaxRequestSize, Timeout: l.RequestTimeout, Concurrent: l.MaxConcurrentRequests,
 			ClientRate: l.RatePerClient, ClientBurst: l.BurstPerClient,

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"io"
 	"net"
@@ -56,6 +57,20 @@ func (g *rig) put(socket, token string) int {
 	return resp.StatusCode
 }
 
+// login returns what command lines keep when somebody logs in with a token.
+func (g *rig) login(socket, token string) string {
+	g.Helper()
+	r, err := http.NewRequest("GET", "http://socket/v1/auth/token/lookup-self", nil)
+	require.NoError(g, err)
+	r.Header.Set("X-Vault-Token", token)
+	resp, err := g.over(socket).Do(r)
+	require.NoError(g, err)
+	defer resp.Body.Close()
+	var answer struct{ Data struct{ ID string } }
+	require.NoError(g, json.NewDecoder(resp.Body).Decode(&answer))
+	return answer.Data.ID
+}
+
 // TestSockets: listeners have modes and limits of their own; a socket that a killed server left is no hindrance.
 func TestSockets(t *testing.T) {
 	g := newRig(t)
@@ -76,6 +91,7 @@ func TestSockets(t *testing.T) {
 	assert.Equal(t, 413, g.put("narrow", "open sesame"))
 	assert.Equal(t, 204, g.put("api", "open sesame"))
 	assert.Equal(t, 403, g.put("api", "other"))
+	assert.Equal(t, "open sesame", g.login("api", "open sesame"))
 	resp, err := g.over("narrow").Get("http://socket/v1/sys/health")
 	require.NoError(t, err)
 	resp.Body.Close()
