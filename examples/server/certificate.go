@@ -53,9 +53,11 @@ func (all certificates) Authenticate(r *http.Request) (*httpapi.Identity, error)
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
 		return nil, errors.Join(httpapi.ErrDenied, err)
 	}
+	subject := ""
 	own := r.Context().Value(enteredKey{}).(entered).port.roots
 	for _, chain := range r.TLS.VerifiedChains {
 		leaf, root := chain[0], chain[len(chain)-1]
+		subject = leaf.Subject.String()
 		for i := range all {
 			c := &all[i]
 			from := c.roots
@@ -69,7 +71,7 @@ func (all certificates) Authenticate(r *http.Request) (*httpapi.Identity, error)
 			}
 		}
 	}
-	return nil, fmt.Errorf("%w: no identity has this certificate", httpapi.ErrDenied)
+	return &httpapi.Identity{Name: subject}, fmt.Errorf("%w: no identity has this certificate", httpapi.ErrDenied)
 }
 
 // fits reports whether the certificate has one of the elements of each list that is not empty.

@@ -118,6 +118,20 @@ func TestSockets(t *testing.T) {
 	require.NoError(t, g.end())
 }
 
+// TestDeniedIsAudited: who is not let in is in the audit log, and what was shown isn't.
+func TestDeniedIsAudited(t *testing.T) {
+	g := newRig(t)
+	g.write("token", "open sesame")
+	g.write("server.hcl", strings.ReplaceAll(socket+`audit "slog" {}`, "FOLDER", g.folder))
+	g.start()
+	g.wait("Listening on unix:", 2)
+	assert.Equal(t, 403, g.put("api", "open salami"))
+	g.wait("audit.type=denied", 1)
+	assert.Equal(t, 1, g.count("audit.operation=update audit.options=\"the credentials were refused\" audit.error=ErrDenied audit.input=hmac-sha256:"), "%q", g.output())
+	assert.Zero(t, g.count("salami"))
+	require.NoError(t, g.end())
+}
+
 // TestConfiguredRefusals: what can't be served is said, and nothing is left behind.
 func TestConfiguredRefusals(t *testing.T) {
 	g := newRig(t)

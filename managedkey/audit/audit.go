@@ -65,7 +65,7 @@ type Log struct {
 	macs    sync.Pool
 }
 
-var _ managedkey.Observer = (*Log)(nil)
+var _ managedkey.DenialObserver = (*Log)(nil)
 
 // New returns a log that writes to the sinks, of which there must be at least one. key is the audit key: at least [MinKey]
 // bytes, for the HMACs of inputs and the MACs of lines; mostly a reference, such as "file:/etc/myapp/audit.key". opts may be nil.
@@ -156,6 +156,22 @@ func (l *Log) End(ctx context.Context, op *managedkey.Operation) error {
 	r.Duration, r.Error = op.Duration, managedkey.ErrorClass(op.Err)
 	r.Output = l.sum(op.Output)
 	return l.write(context.WithoutCancel(ctx), r) // what was done is recorded, whether anybody waits or not
+}
+
+// Denied implements managedkey.DenialObserver. It never waits, whatever FailClosed says: nothing is done that could be refused, and
+// whoever is not let in must not hold up those who are. What finds no room is lost and counted.
+func (l *Log) Denied(_ context.Context, d *managedkey.Denial) {
+	r := &Record{
+		Time: d.Time, Type: TypeDenied, ID: l.nextID(), Actor: d.Actor, Namespace: string(d.Namespace),
+		Mount: d.MountPath, MountID: d.MountID, Path: d.Path, Operation: d.Operation, Options: d.Reason,
+		Error: d.Class, Input: l.sum(d.Credential), Omitted: d.Omitted,
+	}
+	r.body = r.append(nil)
+	for _, w := range l.workers {
+		if w.offerSome(item{record: r}) != nil {
+			w.lost.Add(1)
+		}
+	}
 }
 
 func (l *Log) nextID() string { return l.id + strconv.FormatUint(l.count.Add(1), 10) }

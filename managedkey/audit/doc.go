@@ -13,10 +13,15 @@
 // seen: its request has no outcome. One that was refused because it could not be recorded has, where that is possible, a line of
 // type refused.
 //
+// A request that a front end such as package httpapi refuses, because nobody knows who makes it or that one may not do that, is a line of
+// type denied. Its error is ErrNoCredentials, ErrDenied (a token or certificate that isn't known, or has expired) or ErrNotPermitted, and
+// options says more. Front ends record so many of them for each client and in all, and how many they left out. They are never waited
+// for, and take a quarter of the queue at most: those who aren't let in can neither fill the disk nor hold up or hide what others do.
+//
 //	seq         number of the line in its chain, from 1
 //	prev        SHA-256 of the line before, in hexadecimal; zeros in the first line
 //	time        when the operation began (operation, request) or the line was made (all others), UTC
-//	type        operation, request, outcome, refused; open, start, stop, gap
+//	type        operation, request, outcome, refused; denied; open, start, stop, gap
 //	id          of the operation
 //	actor, actor_name, address, request
 //	            managedkey.ActorOf the context: ID, Name, Address, RequestID
@@ -24,12 +29,15 @@
 //	            of the entry; key is its UUID
 //	mount, mount_id
 //	            path and id of the mount through which the key was used
+//	path        of a denied request, within the namespace
 //	backend, operation, algorithm, options
 //	            as managedkey.Operation has them
 //	duration_ns how long the operation took, in nanoseconds, without what recording it took
 //	error       managedkey.ErrorClass, such as ErrNotPermitted; missing if it succeeded. Never the error's text
 //	input, output
-//	            HMAC-SHA256 of what went in and came out, after "hmac-sha256:"; see managedkey.Content.Sum and [InputHMAC]
+//	            HMAC-SHA256 of what went in and came out, after "hmac-sha256:"; see managedkey.Content.Sum and [InputHMAC]. The
+//	            input of a denied request is the token, or the certificate in DER, that nobody has
+//	omitted     how many denied requests have no line, since the last line that has it
 //	mac         HMAC-SHA256 of the line up to here
 //
 // Fields without a value are missing. Text is ASCII, with everything else escaped, so that a line is a line and a terminal shows

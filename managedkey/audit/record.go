@@ -18,6 +18,7 @@ const (
 	TypeRequest   = "request"   // what is about to be done
 	TypeOutcome   = "outcome"   // how it went
 	TypeRefused   = "refused"   // it was not done, because it could not be recorded everywhere
+	TypeDenied    = "denied"    // a request was refused because of who made it
 )
 
 // Record is what a [Func] gets. The package documentation says what the fields mean.
@@ -27,11 +28,12 @@ type Record struct {
 	Actor                                  managedkey.Actor
 	Namespace, Name, Key                   string
 	Version                                int
-	Mount, MountID                         string
+	Mount, MountID, Path                   string
 	Backend, Operation, Algorithm, Options string
 	Duration                               time.Duration
 	Error                                  string
 	Input, Output                          string
+	Omitted                                uint64 // denials that were not recorded
 
 	body []byte // the fields in JSON, without braces
 }
@@ -59,7 +61,7 @@ func (r *Record) append(b []byte) []byte {
 		b = strconv.AppendInt(append(b, `,"version":`...), int64(r.Version), 10)
 	}
 	for _, f := range [...]struct{ name, value string }{
-		{`,"mount":`, r.Mount}, {`,"mount_id":`, r.MountID},
+		{`,"mount":`, r.Mount}, {`,"mount_id":`, r.MountID}, {`,"path":`, r.Path},
 		{`,"backend":`, r.Backend}, {`,"operation":`, r.Operation}, {`,"algorithm":`, r.Algorithm}, {`,"options":`, r.Options},
 		{`,"input":`, r.Input},
 	} {
@@ -67,6 +69,9 @@ func (r *Record) append(b []byte) []byte {
 	}
 	if r.Type == TypeOperation || r.Type == TypeOutcome {
 		b = strconv.AppendInt(append(b, `,"duration_ns":`...), int64(r.Duration), 10)
+	}
+	if r.Omitted != 0 {
+		b = strconv.AppendUint(append(b, `,"omitted":`...), r.Omitted, 10)
 	}
 	return appendField(appendField(b, `,"error":`, r.Error), `,"output":`, r.Output)
 }

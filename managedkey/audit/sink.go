@@ -118,7 +118,7 @@ func (r *Record) attrs() (all []slog.Attr) {
 	for _, f := range [...]struct{ name, value string }{
 		{"type", r.Type}, {"id", r.ID},
 		{"actor", r.Actor.ID}, {"actor_name", r.Actor.Name}, {"address", r.Actor.Address}, {"request", r.Actor.RequestID},
-		{"namespace", r.Namespace}, {"name", r.Name}, {"key", r.Key}, {"mount", r.Mount}, {"mount_id", r.MountID},
+		{"namespace", r.Namespace}, {"name", r.Name}, {"key", r.Key}, {"mount", r.Mount}, {"mount_id", r.MountID}, {"path", r.Path},
 		{"backend", r.Backend}, {"operation", r.Operation}, {"algorithm", r.Algorithm}, {"options", r.Options},
 		{"error", r.Error}, {"input", r.Input}, {"output", r.Output},
 	} {
@@ -128,6 +128,9 @@ func (r *Record) attrs() (all []slog.Attr) {
 	}
 	if r.Version != 0 {
 		all = append(all, slog.Int("version", r.Version))
+	}
+	if r.Omitted != 0 {
+		all = append(all, slog.Uint64("omitted", r.Omitted))
 	}
 	if r.Type == TypeOperation || r.Type == TypeOutcome {
 		all = append(all, slog.Int64("duration_ns", int64(r.Duration)))

@@ -79,6 +79,14 @@ func (w *worker) offer(it item) error {
 	}
 }
 
+// offerSome is offer for what everybody can cause: it leaves most of the room to records of operations.
+func (w *worker) offerSome(it item) error {
+	if len(w.slots) > cap(w.slots)/4 {
+		return errFull
+	}
+	return w.offer(it)
+}
+
 // put is offer, but waits for room until ctx ends, unless somebody has done so in vain already.
 func (w *worker) put(ctx context.Context, it item) error {
 	if err := w.offer(it); !errors.Is(err, errFull) || w.stuck.Load() {

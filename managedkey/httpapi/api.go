@@ -56,6 +56,7 @@ type API struct {
 	rates   rates
 	slots   chan struct{} // one for each request that is under way
 	moves   moves
+	denials denials
 
 	sweepMu sync.Mutex
 	swept   time.Time // when mounts that are gone were last looked for; guarded by sweepMu
@@ -80,6 +81,7 @@ func New(keys *managedkey.Registry, opts *Options) (*API, error) {
 	a.engines.life, a.engines.end = context.WithCancel(context.Background())
 	a.rates = newRates(a.limits)
 	a.slots = make(chan struct{}, a.limits.Concurrent)
+	a.denials = newDenials(keys)
 	return a, nil
 }
 
@@ -103,8 +105,10 @@ func (a *API) OpenMounts(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Close waits for the engines' requests and closes their handlers, and ends their removals. Shut the server down before. It returns nil.
+// Close waits for the engines' requests and closes their handlers, and ends their removals. Shut the server down before, and close the
+// registry's observer after. It returns nil.
 func (a *API) Close() error {
+	a.denials.close()
 	a.engines.close()
 	return nil
 }

@@ -27,7 +27,7 @@ type Identity struct {
 // Authenticator says who makes a request. It is called concurrently.
 //
 // The error wraps [ErrNoCredentials] if the request has none of the kind that the Authenticator takes. Whatever else the error is,
-// the client only learns that it was refused.
+// the client only learns that it was refused. An Identity beside an error is who it seems to be, for the record: it may do nothing.
 type Authenticator interface {
 	Authenticate(r *http.Request) (*Identity, error)
 }

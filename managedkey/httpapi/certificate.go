@@ -61,7 +61,7 @@ func NewCertificates(all ...Certificate) (*Certificates, error) {
 	return out, nil
 }
 
-// Authenticate implements [Authenticator].
+// Authenticate implements [Authenticator]. Beside the error about a verified certificate that is nobody's is its subject, as Name.
 func (c *Certificates) Authenticate(r *http.Request) (*Identity, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, ErrNoCredentials
@@ -81,7 +81,7 @@ func (c *Certificates) Authenticate(r *http.Request) (*Identity, error) {
 			return &id, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: no identity has this certificate", ErrDenied)
+	return &Identity{Name: leaf.Subject.String()}, fmt.Errorf("%w: no identity has this certificate", ErrDenied)
 }
 
 func (c *certificate) fits(leaf *x509.Certificate) bool {

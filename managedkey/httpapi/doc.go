@@ -45,6 +45,10 @@
 // may do with which path: [Policies] or one of your own. Without them everybody is refused. An [Identity] belongs to a namespace
 // and is confined to it and to those below.
 //
+// Requests that are answered with 401 or 403 are told to the registry's observer (managedkey.Denial): the first 20 of a client and then
+// one a second, and the first 500 of all who are not known, and of all who are, and then 10 a second. How many more there were is told
+// once a minute.
+//
 // # Requests
 //
 // A request that is wrong is refused before anything changes, with the statuses of the original: 400 for bad paths, headers and

@@ -60,7 +60,9 @@ type rates struct {
 }
 
 // allow reports whether a client may make one more request.
-func (r *rates) allow(client string) bool {
+func (r *rates) allow(client string) bool { return r.allowAt(time.Now(), client) }
+
+func (r *rates) allowAt(now time.Time, client string) bool {
 	if r.limit <= 0 {
 		return true
 	}
@@ -82,7 +84,7 @@ func (r *rates) allow(client string) bool {
 		}
 		r.now[client] = bucket
 	}
-	return bucket.Allow()
+	return bucket.AllowN(now, 1)
 }
 
 func newRates(l Limits) rates { return rates{limit: rate.Limit(l.ClientRate), burst: l.ClientBurst} }

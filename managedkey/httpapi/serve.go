@@ -24,9 +24,11 @@ type call struct {
 	asked     namespace.Path // by the header
 	method    string         // GET, HEAD, POST, PATCH, DELETE or LIST
 	requestID string
-	id        *Identity // nil until it is known, and for public paths
-	ocsp      string    // see ocspPath: the path within the mount, if everybody may use that; "" if it can be none
-	wrong     error     // what is wrong with the path if it is no such one
+	id        *Identity  // nil until it is known, and for public paths
+	ocsp      string     // see ocspPath: the path within the mount, if everybody may use that; "" if it can be none
+	wrong     error      // what is wrong with the path if it is no such one
+	denial    denial     // why it is refused, if it is
+	wanted    Capability // what it was refused; 0 if that is what the method takes
 }
 
 // action is what a method of a path does. It returns the data of the answer; nil for none.
@@ -51,20 +53,24 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), a.limits.Timeout)
 	defer cancel()
 	c.r = r.WithContext(context.WithValue(ctx, contextKey{}, c))
-	written := &watched{ResponseWriter: w}
+	written := &watched{ResponseWriter: w, call: c}
 	defer c.recover(written)
 	if err := c.serve(written); err != nil {
 		WriteError(written, c.r, err)
 	}
 }
 
-// watched is a ResponseWriter that knows whether anything was written.
+// watched is a ResponseWriter that knows whether anything was written, and tells of refusals, whoever answers with them.
 type watched struct {
 	http.ResponseWriter
+	call  *call
 	wrote bool
 }
 
 func (w *watched) WriteHeader(status int) {
+	if !w.wrote && (status == http.StatusUnauthorized || status == http.StatusForbidden) {
+		w.call.denied()
+	}
 	w.wrote = true
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -223,14 +229,22 @@ func methodOf(r *http.Request) (string, error) {
 // authenticate finds out who makes the request.
 func (c *call) authenticate() error {
 	if c.api.opts.Authenticator == nil {
-		return errForbidden
+		return c.deny(classDenied, "this server lets nobody in", nil)
 	}
 	id, err := c.api.opts.Authenticator.Authenticate(c.r)
 	if answer, ok := errors.AsType[*Error](err); ok {
+		c.denial = denial{classDenied, "the credentials were refused", id}
 		return answer
 	}
-	if err != nil || id == nil || !id.Namespace.Contains(c.ns) || !id.Expires.IsZero() && !time.Now().Before(id.Expires) {
-		return errForbidden
+	switch {
+	case errors.Is(err, ErrNoCredentials):
+		return c.deny(classNone, "no credentials", id)
+	case err != nil || id == nil:
+		return c.deny(classDenied, "the credentials were refused", id)
+	case !id.Expires.IsZero() && !time.Now().Before(id.Expires):
+		return c.deny(classDenied, "the credentials have expired", id)
+	case !id.Namespace.Contains(c.ns):
+		return c.deny(classNotPermitted, "outside the namespace of the caller", id)
 	}
 	c.id = id
 	c.r = c.r.WithContext(managedkey.WithActor(c.r.Context(), managedkey.Actor{
@@ -256,10 +270,11 @@ func (c *call) demand(want Capability) error {
 	may, err := c.may(c.ns, path)
 	if err != nil {
 		c.api.log.ErrorContext(c.r.Context(), "httpapi: the authorizer", "request_id", c.requestID, "error", err)
-		return errForbidden
+		return c.deny(managedkey.ErrorClass(err), "the authorizer failed", c.id)
 	}
 	if !may.allows(want) {
-		return errForbidden
+		c.wanted = want
+		return c.deny(classNotPermitted, "no policy allows it", c.id)
 	}
 	return nil
 }

@@ -138,7 +138,8 @@ func (t *Tokens) Revoke(accessor string) bool {
 	return false
 }
 
-// Authenticate implements [Authenticator]. The token is found by its hash, of which time tells nothing about the token.
+// Authenticate implements [Authenticator]. The token is found by its hash, of which time tells nothing about the token. Beside the error
+// about a token that has expired is whose it was.
 func (t *Tokens) Authenticate(r *http.Request) (*Identity, error) {
 	token, err := tokenOf(r.Header)
 	if err != nil {
@@ -155,7 +156,7 @@ func (t *Tokens) Authenticate(r *http.Request) (*Identity, error) {
 		return nil, fmt.Errorf("%w: unknown token", ErrDenied)
 	}
 	if !held.id.Expires.IsZero() && !t.now().Before(held.id.Expires) {
-		return nil, fmt.Errorf("%w: expired token", ErrDenied)
+		return &held.id, fmt.Errorf("%w: expired token", ErrDenied)
 	}
 	return &held.id, nil
 }

@@ -15,6 +15,7 @@
 //
 //	managedkeys.operation.duration     histogram, s     operations: backend, operation, error.type if it failed
 //	managedkeys.call.duration          histogram, s     requests to services: backend, call, error.type if it failed
+//	managedkeys.request.denied         counter          requests refused because of who made them: error.type
 //	managedkeys.connection.sessions    gauge            sessions of a token that may run operations
 //	managedkeys.connection.busy        gauge            operations that are with the key manager
 //	managedkeys.connection.waiting     gauge            operations that wait for a session, or for their turn
@@ -43,5 +44,5 @@
 //	managedkeys.key.name, managedkeys.key.id, managedkeys.key.version, managedkeys.key.algorithm
 //	                              of the entry; id is its UUID (spans)
 //	managedkeys.options           what was chosen, such as "SHA-256" (spans)
-//	error.type                    managedkey.ErrorClass, such as "ErrNotPermitted"
+//	error.type                    managedkey.ErrorClass, such as "ErrNotPermitted"; managedkey.Denial.Class, or "omitted"
 package telemetry

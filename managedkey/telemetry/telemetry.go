@@ -39,12 +39,13 @@ type Telemetry struct {
 	meter      metric.Meter
 	operations metric.Float64Histogram
 	calls      metric.Float64Histogram
+	denials    metric.Int64Counter
 
 	sets   sync.Map // of series to metric.MeasurementOption
 	cached atomic.Int64
 }
 
-var _ managedkey.Observer = (*Telemetry)(nil)
+var _ managedkey.DenialObserver = (*Telemetry)(nil)
 
 // series is what an operation or a call is counted under.
 type series struct{ operation, call, backend, class, namespace, mount string }
@@ -72,6 +73,10 @@ func New(opts *Options) (*Telemetry, error) {
 	}
 	t.operations = histogram("managedkeys.operation.duration", "How long operations with keys, and changes of the registry, take.")
 	t.calls = histogram("managedkeys.call.duration", "How long requests to key managers on a network take.")
+	if err == nil {
+		t.denials, err = t.meter.Int64Counter("managedkeys.request.denied", metric.WithUnit("{request}"),
+			metric.WithDescription("Requests that were refused because of who made them."))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
@@ -125,6 +130,15 @@ func (t *Telemetry) End(ctx context.Context, op *managedkey.Operation) error {
 	}
 	t.operations.Record(ctx, op.Duration.Seconds(), t.set(s))
 	return nil
+}
+
+// Denied implements managedkey.DenialObserver. Requests that were left out for being too many are counted as "omitted".
+func (t *Telemetry) Denied(ctx context.Context, d *managedkey.Denial) {
+	class, n := d.Class, int64(1)
+	if d.Omitted > 0 {
+		class, n = "omitted", int64(d.Omitted)
+	}
+	t.denials.Add(ctx, n, t.set(series{class: class}))
 }
 
 // finish ends a span.

@@ -220,6 +220,20 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// TestDenials: refused requests are counted by why they were, and those that were left out.
+func TestDenials(t *testing.T) {
+	r := newRig(t, Options{})
+	for _, d := range []managedkey.Denial{{Class: "ErrDenied", Path: "secret"}, {Class: "ErrDenied"}, {Class: "ErrNotPermitted"}, {Omitted: 40}} {
+		r.Denied(t.Context(), &d)
+	}
+	got := r.metrics(t)
+	for class, want := range map[string]int64{"ErrDenied": 2, "ErrNotPermitted": 1, "omitted": 40} {
+		if n := got["managedkeys.request.denied error.type="+class]; n != want {
+			t.Errorf("%d of %s, want %d: %v", n, class, want, got)
+		}
+	}
+}
+
 // TestWatch: gauges follow, those to one peer are added up, and end with stop.
 func TestWatch(t *testing.T) {
 	r := newRig(t, Options{})
