@@ -21,6 +21,10 @@ const (
 	MaxMountOption      = 4096 // of an option's value
 )
 
+// MountConfigPrefix begins the names of options that are not for the engine's type but for every mount, such as lease times. Front ends show
+// and change them apart from the others: who says what a mount's options are has not said anything about these.
+const MountConfigPrefix = "config."
+
 // MountSpec is a mount to make.
 type MountSpec struct {
 	Namespace namespace.Path

@@ -181,6 +181,7 @@ func (l *loader) mount(b *block) {
 	l.decode(b, &in)
 	ns, path := l.place(b, strings.TrimSuffix(b.labels[1], "/"))
 	m := &Mount{Type: b.labels[0], Namespace: ns, Path: path, Allowed: in.Allowed, Description: in.Description, Options: in.Options, Pos: b.pos}
+	m.described = b.args["description"] != nil
 	l.name(b.pos, "type of a mount", m.Type)
 	err := ns.Validate()
 	if err == nil {

@@ -112,10 +112,16 @@ type planner struct {
 // Plan returns what has to change of a registry so that it is as the configuration says. It changes nothing, and reads no key
 // manager. The registry must have the configuration's connections, as that of a [System] has.
 //
-// Entries and mounts that are in no file are left alone, unless a namespace block says prune = true. Of a mount that doesn't say
-// what it allows, the grants are left alone; one that has no type, since a program made it, gets the file's. An entry that was rotated keeps its newest key: the file then speaks of the version
-// that it spoke of before. Where a file leaves out public_key_sha256 or a min_ version, that of the entry stays; everything else
-// that is left out has its default.
+// Entries and mounts that are in no file are left alone, unless a namespace block says prune = true.
+//
+// Of a mount only what the file says is changed: where it leaves out description, options or allowed_managed_keys, the mount's stay, however
+// they came about; description = "", options = {} and allowed_managed_keys = [] take them away. Options are the file's as a whole, but for
+// those whose names begin with managedkey.MountConfigPrefix, such as the lease times that are tuned over HTTP: each of them is the file's
+// only if it says it, as in options = { "config.max_lease_ttl" = "86400" }. A mount that has no type, since a program made it, gets the file's.
+//
+// A managed_key block is the whole entry, as a request of the managed-keys API is: what it leaves out has its default, so that a right or
+// a part of the key's address that is taken out of the file is gone. Only public_key_sha256 and the min_ versions, where the file leaves
+// them out, stay as the entry has them. An entry that was rotated keeps its newest key: the file then speaks of the version that it spoke of before.
 //
 // The error is an *[Error], with the places of what can't be had: an entry or a mount of another type, a mount that allows a key that
 // there isn't.

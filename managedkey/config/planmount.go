@@ -57,7 +57,7 @@ func (p *planner) newMount(m *Mount) {
 	p.change(c)
 }
 
-// tune plans that a mount says of itself what the file does.
+// tune plans that a mount says of itself what the file does. What the file says nothing about stays as it is.
 func (p *planner) tune(m *Mount, at *managedkey.Mount) {
 	c := Change{Action: Tune, Ref: namespace.Ref{Namespace: m.Namespace}, Mount: m.Path, Pos: m.Pos}
 	var change managedkey.MountChange
@@ -65,14 +65,22 @@ func (p *planner) tune(m *Mount, at *managedkey.Mount) {
 		c.Fields = append(c.Fields, "type: none → "+m.Type)
 		change.Type = m.Type
 	}
-	if now := at.Description(); now != m.Description {
+	if now := at.Description(); m.described && now != m.Description {
 		c.Fields = append(c.Fields, fmt.Sprintf("description: %q → %q", now, m.Description))
 		change.Description = &m.Description
 	}
-	if now := at.Options(); !maps.Equal(now, m.Options) {
-		c.Fields = append(c.Fields, compareOptions(now, m.Options)...)
-		change.Options = make(map[string]string) // nil would leave them
-		maps.Copy(change.Options, m.Options)
+	if m.Options != nil {
+		now, next := at.Options(), make(map[string]string) // nil would leave them
+		for name, value := range now {
+			if strings.HasPrefix(name, managedkey.MountConfigPrefix) {
+				next[name] = value // tuned, unless the file says otherwise
+			}
+		}
+		maps.Copy(next, m.Options)
+		if !maps.Equal(now, next) {
+			c.Fields = append(c.Fields, compareOptions(now, next)...)
+			change.Options = next
+		}
 	}
 	if len(c.Fields) == 0 {
 		return

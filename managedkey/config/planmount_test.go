@@ -85,9 +85,62 @@ func TestMountDrifts(t *testing.T) {
 	), plan.String())
 	assert.Equal(t, "two", m.Description())
 
-	apply(t, sys, mounted(t, "pki", "")) // what is left out has its default
+	apply(t, sys, mounted(t, "pki", "")) // what is left out is not the file's
+	assert.Equal(t, "two", m.Description())
+	assert.Len(t, m.Options(), 2)
+	apply(t, sys, mounted(t, "pki", `description = ""
+  options = {}`))
 	assert.Empty(t, m.Description())
 	assert.Empty(t, m.Options())
+}
+
+// TestMountStaysTuned: what was tuned stays where the file says nothing of it, whichever way the files are read again.
+func TestMountStaysTuned(t *testing.T) {
+	const usual, longest = managedkey.MountConfigPrefix + "default_lease_ttl", managedkey.MountConfigPrefix + "max_lease_ttl"
+	cfg := mounted(t, "pki", `options = { a = "1" }`)
+	sys := start(t, cfg)
+	m, err := sys.Registry().OpenMount("team-a", "pki")
+	require.NoError(t, err)
+	tuned := map[string]string{"a": "1", usual: "3600", longest: "7200"}
+	about := "by hand"
+	require.NoError(t, sys.Registry().TuneMount(bg, m, managedkey.MountChange{Description: &about, Options: tuned, Allowed: []string{"ca"}}))
+	for _, says := range []string{`options = { a = "1" }`, "", `allowed_managed_keys = ["ca"]`} {
+		plan, err := sys.Reload(bg, mounted(t, "pki", says))
+		require.NoError(t, err, says)
+		assert.True(t, plan.Empty(), "%q: %s", says, plan)
+		assert.Equal(t, "by hand", m.Description(), says)
+		assert.Equal(t, tuned, m.Options(), says)
+		assert.Equal(t, []string{"ca"}, m.Allowed(), says)
+	}
+	assert.Equal(t, lines(
+		"~ tune team-a/:pki",
+		`    options.a: "1" → none`,
+		`    options.b: none → "2"`,
+		`    options.config.max_lease_ttl: "7200" → "9000"`,
+		"0 to add, 1 to change, 0 to remove",
+	), apply(t, sys, mounted(t, "pki", `options = { b = "2", "config.max_lease_ttl" = "9000" }`)).String())
+	assert.Equal(t, map[string]string{"b": "2", usual: "3600", longest: "9000"}, m.Options())
+}
+
+// TestEntryIsTheBlocks: a block is the whole entry, so that a right that is taken out of a file is gone, whoever gave it; and what a file
+// doesn't say of versions and pins stays.
+func TestEntryIsTheBlocks(t *testing.T) {
+	cfg := parse(t, soft+ca, "any_mount = true")
+	sys := start(t, cfg)
+	reg := sys.Registry()
+	ref := namespace.Ref{Namespace: "team-a", Name: "ca"}
+	_, err := reg.Key(bg, ref) // pins it
+	require.NoError(t, err)
+	before, err := reg.Entry(ref)
+	require.NoError(t, err)
+	plan, err := sys.Reload(bg, parse(t, soft+ca, ""))
+	require.NoError(t, err)
+	assert.Contains(t, plan.String(), "any_mount: true → false")
+	after, err := reg.Entry(ref)
+	require.NoError(t, err)
+	assert.False(t, after.AnyMount)
+	assert.NotEmpty(t, before.PublicKeySHA256)
+	assert.Equal(t, before.PublicKeySHA256, after.PublicKeySHA256)
 }
 
 // TestMountKeepsItsType: another type is another mount, and nothing is changed until the operator has decided.

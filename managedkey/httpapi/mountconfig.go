@@ -11,7 +11,7 @@ import (
 
 // Where a mount's options have its lease times, in seconds. Engines read them with [LeaseTimes].
 const (
-	configPrefix       = "config."
+	configPrefix       = managedkey.MountConfigPrefix
 	defaultLeaseOption = configPrefix + "default_lease_ttl"
 	maxLeaseOption     = configPrefix + "max_lease_ttl"
 )
