@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+
+	"github.com/managedkeys/managedkeys/internal/regularfile"
 )
 
 // Redacted is what a [Secret] shows in place of its value, as the managed-keys API does on read.
@@ -25,7 +27,8 @@ const maxSecretFile = 64 << 10
 type Secret string
 
 // Resolve returns the value that s stands for. The error wraps [ErrCredentials] and names the variable or the file, but
-// never shows a value: the variable is not set or empty; the file can't be read, is empty or is larger than 64 KiB.
+// never shows a value: the variable is not set or empty; the file can't be read, is no regular file, is empty or is
+// larger than 64 KiB. It never waits: a pipe or a device is not read.
 // An empty Secret resolves to the empty string.
 func (s Secret) Resolve() (string, error) {
 	switch kind, name, _ := strings.Cut(string(s), ":"); kind {
@@ -42,12 +45,7 @@ func (s Secret) Resolve() (string, error) {
 }
 
 func readSecret(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("backend: secret: %w: %w", ErrCredentials, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	data, _, err := regularfile.Read(path, maxSecretFile)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("backend: secret: %w: %w", ErrCredentials, err)

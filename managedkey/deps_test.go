@@ -18,8 +18,8 @@ func TestDependencies(t *testing.T) {
 	)
 	for pkg, allowed := range map[string][]string{
 		"namespace":  nil,
-		"backend":    {"filippo.io/mldsa", secp256k1, module + "internal/nearest", module + "internal/strictjson"},
-		"managedkey": {"filippo.io/mldsa", secp256k1, "github.com/google/uuid", module + "namespace", module + "backend", module + "managedkey/store", module + "internal/nearest", module + "internal/strictjson"},
+		"backend":    {"filippo.io/mldsa", secp256k1, module + "internal/nearest", module + "internal/regularfile", module + "internal/strictjson"},
+		"managedkey": {"filippo.io/mldsa", secp256k1, "github.com/google/uuid", module + "namespace", module + "backend", module + "managedkey/store", module + "internal/nearest", module + "internal/regularfile", module + "internal/strictjson"},
 	} {
 		t.Run(pkg, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), goTool, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", module+pkg)

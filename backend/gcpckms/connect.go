@@ -23,6 +23,7 @@ import (
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/backend/remote"
+	"github.com/managedkeys/managedkeys/internal/regularfile"
 )
 
 // envEmulator names the host and port of an emulator. Google's SDK for Go has no such variable for Cloud KMS; the name is like
@@ -170,13 +171,9 @@ func findCredentials(secret backend.Secret) (*auth.Credentials, error) {
 }
 
 func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err == nil && info.Size() > maxCredentials {
-		err = fmt.Errorf("it has %d bytes; a credential has at most %d", info.Size(), maxCredentials)
-	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(path)
+	data, _, err := regularfile.Read(path, maxCredentials)
+	if err == nil && len(data) > maxCredentials {
+		err = fmt.Errorf("%q has more than %d bytes", path, maxCredentials)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("gcpckms: credentials: %w: %w", backend.ErrCredentials, err)

@@ -40,7 +40,8 @@
 //
 // Everything that needs no key manager, all at once and with its place: misspelt blocks, arguments, types and names, with the nearest
 // one that there is; what is defined twice; namespaces, connections and policies that there aren't; parameters of keys that make no
-// sense; secrets that can't be read; what contradicts itself. Limits are MaxFile, MaxFiles, MaxBlocks and MaxDepth.
+// sense; secrets that can't be read; what contradicts itself. What is read for that must be regular files: pipes and
+// devices are refused. Limits are MaxFile, MaxTotal, MaxFiles, MaxBlocks and MaxDepth.
 //
 // # Backends and stores
 //

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,11 +9,13 @@ import (
 	"strings"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/regularfile"
 	"github.com/managedkeys/managedkeys/namespace"
 )
 
 // Load reads a file, or the files of a folder whose names end in ".hcl" or ".json", as one configuration. Files of other names are
-// HCL if they are asked for by name. Of a folder it reads no folders inside, and nothing whose name begins with a dot.
+// HCL if they are asked for by name. Of a folder it reads no folders inside, and nothing whose name begins with a dot. Symbolic links are
+// followed; what is no regular file then, such as a pipe or a device, is an error, and never waited for.
 //
 // with are the types of connections and stores that there are: what the files say for them is then checked too. If it is nil,
 // Load checks the rest, and the configuration can be neither opened nor planned.
@@ -32,10 +33,14 @@ func Load(path string, with *Builders) (*Config, error) {
 		}
 	}
 	l := newLoader(with)
-	for _, path := range paths {
-		data, mode, err := readFile(path)
+	for left := int64(MaxTotal); len(paths) > 0; paths = paths[1:] {
+		path := paths[0]
+		data, mode, err := regularfile.Read(path, MaxFile)
 		if err != nil {
 			return nil, fmt.Errorf("config: %w", err)
+		}
+		if left -= int64(len(data)); left < 0 {
+			return nil, fmt.Errorf("config: the files up to %q have more than %d bytes together", path, MaxTotal)
 		}
 		if runtime.GOOS != "windows" {
 			l.modes[path] = mode
@@ -69,21 +74,6 @@ func list(folder string) ([]string, error) {
 		return nil, &Error{[]Problem{{Pos{File: folder}, &invalid{fmt.Sprintf("the folder has %d files of names that end in .hcl or .json; it takes 1 to %d", len(paths), MaxFiles)}}}}
 	}
 	return paths, nil
-}
-
-// readFile returns a file, of which at most one byte more than is taken, and its mode.
-func readFile(path string) ([]byte, os.FileMode, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, 0, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
-	return data, info.Mode().Perm(), err
 }
 
 // loader makes a Config of blocks.

@@ -150,7 +150,9 @@ func (l *loader) listener(b *block) {
 		return
 	}
 	files := map[string]string{"tls_cert_file": in.TLSCertFile, "tls_key_file": in.TLSKeyFile}
+	l.regular(b, "tls_client_ca_file", in.TLSClientCAFile)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
+		l.regular(b, name, files[name])
 		switch {
 		case in.TLSDisable && files[name] != "":
 			l.add(argPos(b, name), "%q together with tls_disable; take one of them out", name)
@@ -231,6 +233,7 @@ func (l *loader) auth(b *block) {
 	case in.Type == "cert" && !certificate:
 		l.add(b.pos, "%s lets everyone in whom the listener knows; it takes ca_file or one of the allowed_ lists", b.describe())
 	}
+	l.regular(b, "ca_file", in.CAFile)
 	if in.TokenSHA256 != "" {
 		l.hash(b, "token_sha256", in.TokenSHA256)
 	}

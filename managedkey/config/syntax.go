@@ -15,6 +15,7 @@ import (
 // Limits of what is read.
 const (
 	MaxFile   = 32 << 20 // bytes of a file
+	MaxTotal  = 64 << 20 // bytes of the files of a directory
 	MaxFiles  = 1000     // files of a directory
 	MaxBlocks = 100_000  // blocks of all files together
 	MaxDepth  = 16       // brackets inside brackets

@@ -3,14 +3,17 @@ package all
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 
 	"cloud.google.com/go/auth"
 	"cloud.google.com/go/auth/credentials"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/regularfile"
 )
+
+// maxFile bounds what is read of a file that an argument names, in bytes: credentials and certificates have a few thousand.
+const maxFile = 1 << 20
 
 const kmsScope = "https://www.googleapis.com/auth/cloudkms"
 
@@ -22,7 +25,7 @@ func googleCredentials(secret backend.Secret) (*auth.Credentials, error) {
 	}
 	data := []byte(text)
 	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
-		if data, err = os.ReadFile(text); err != nil {
+		if data, _, err = regularfile.Read(text, maxFile); err != nil {
 			return nil, fmt.Errorf("credentials: %w: %w", backend.ErrCredentials, err)
 		}
 	}

@@ -4,13 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/regularfile"
 	"github.com/managedkeys/managedkeys/managedkey/store"
 	"github.com/managedkeys/managedkeys/managedkey/store/bolt"
 	"github.com/managedkeys/managedkeys/managedkey/store/etcd"
@@ -127,7 +128,7 @@ func (e *Etcd) tls() (*tls.Config, error) {
 	}
 	out := &tls.Config{ServerName: e.TLSServerName, MinVersion: tls.VersionTLS12}
 	if e.TLSCAFile != "" {
-		data, err := os.ReadFile(e.TLSCAFile)
+		data, _, err := regularfile.Read(e.TLSCAFile, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("tls_ca_file: %w: %w", backend.ErrCredentials, err)
 		}
@@ -137,6 +138,9 @@ func (e *Etcd) tls() (*tls.Config, error) {
 		}
 	}
 	if e.TLSCertFile != "" {
+		if err := errors.Join(regularfile.Check(e.TLSCertFile), regularfile.Check(e.TLSKeyFile)); err != nil {
+			return nil, fmt.Errorf("tls_cert_file and tls_key_file: %w: %w", backend.ErrCredentials, err)
+		}
 		pair, err := tls.LoadX509KeyPair(e.TLSCertFile, e.TLSKeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("tls_cert_file and tls_key_file: %w: %w", backend.ErrCredentials, err)
