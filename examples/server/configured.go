@@ -25,6 +25,7 @@ type plant struct {
 	system   *config.System
 	engines  map[string]httpapi.Engine
 	access   access
+	apis     []*httpapi.API // one for each listener
 }
 
 // configured returns a site of a configuration file, or a folder of them.
@@ -77,10 +78,11 @@ func configured(ctx context.Context, path string, hangups <-chan os.Signal, out 
 		return nil, err
 	}
 	for _, l := range cfg.Listeners {
-		if err := p.listen(ctx, s, l, cfg.Telemetry, metrics.handler); err != nil {
+		if err := p.listen(s, l, cfg.Telemetry, metrics.handler); err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Pos, err)
 		}
 	}
+	p.openMounts(ctx)
 	s.ready = func() {
 		for i, l := range cfg.Listeners {
 			fmt.Fprintf(out, "Listening on %s%s\n", scheme(l), s.endpoints[i].listener.Addr())
@@ -112,6 +114,7 @@ func (p *plant) reload(ctx context.Context) {
 	if plan != nil && !plan.Empty() {
 		fmt.Fprint(p.out, plan)
 	}
+	p.openMounts(ctx)
 	if err != nil {
 		p.log.Error("not reloaded", "error", err)
 		return
@@ -170,7 +173,7 @@ func fixed(now, next *config.Config) error {
 }
 
 // listen adds an endpoint to the site.
-func (p *plant) listen(ctx context.Context, s *site, l *config.Listener, t *config.Telemetry, metrics http.Handler) error {
+func (p *plant) listen(s *site, l *config.Listener, t *config.Telemetry, metrics http.Handler) error {
 	api, err := httpapi.New(p.system.Registry(), &httpapi.Options{
 		Authenticator: &p.access, Authorizer: &p.access, Engines: p.engines, Logger: p.log,
 		EchoToken: true, // what "bao login" keeps: without it, it reports success and keeps nothing
@@ -185,9 +188,7 @@ func (p *plant) listen(ctx context.Context, s *site, l *config.Listener, t *conf
 		return err
 	}
 	s.later(api.Close)
-	if err := api.OpenMounts(ctx); err != nil {
-		p.log.Warn("mounts that can't be opened yet", "error", err)
-	}
+	p.apis = append(p.apis, api)
 	listener, err := open(l)
 	if err != nil {
 		return err
@@ -197,6 +198,15 @@ func (p *plant) listen(ctx context.Context, s *site, l *config.Listener, t *conf
 	setLimits(server, l)
 	s.endpoints = append(s.endpoints, &endpoint{listener, server})
 	return nil
+}
+
+// openMounts has what engines do in the background begin for all mounts that there are, before anybody asks for anything.
+func (p *plant) openMounts(ctx context.Context) {
+	for _, api := range p.apis {
+		if err := api.OpenMounts(p.actor(ctx)); err != nil {
+			p.log.Warn("mounts that can't be opened yet", "error", err)
+		}
+	}
 }
 
 // isReady is asked for sys/health.

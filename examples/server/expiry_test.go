@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	vault "github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -66,5 +68,18 @@ auth "token" "authority" {
 	g.mu.Unlock()
 	g.start()
 	metrics("managedkeys_pki_issuer_expiry_seconds{", "managedkeys_pki_crl_expiry_seconds{", "managedkeys_pki_certificates_expiring{", "managedkeys_pki_expiry_age_seconds{")
+
+	// A mount that a reload adds is watched as well; what was tuned stays.
+	operator := g.stock()[0]
+	require.NoError(t, operator.Sys().TuneMountAllowNil("pki", vault.TuneMountConfigInput{MaxLeaseTTL: &[]string{"24h"}[0]}))
+	data, err := os.ReadFile(g.path("server.hcl"))
+	require.NoError(t, err)
+	g.write("server.hcl", string(data)+"\nmount \"pki\" \"team-a/late\" {}\n")
+	g.hangup("msg=reloaded")
+	assert.Equal(t, 1, g.count("1 to add, 0 to change, 0 to remove"), "%q", g.output())
+	metrics(`managedkeys_mount="late"`)
+	tuned, err := operator.Sys().MountConfig("pki")
+	require.NoError(t, err)
+	assert.Equal(t, 24*3600, tuned.MaxLeaseTTL)
 	require.NoError(t, g.end())
 }
