@@ -24,14 +24,8 @@ func keyOfSerial(serial *big.Int) (k serialKey) {
 	return k
 }
 
-// standing is a certificate that has passed a threshold, and was neither revoked nor replaced when it was looked at.
-type standing struct {
-	notAfter int64 // second since 1970
-	pass     uint32
-}
-
 // certificateSweep is how far the look at certificates is. A pass finds what passes a threshold after from and up to to, or has
-// passed one by to if from is zero; it reads those days of the index that this can be in, and then what stands from earlier
+// passed one by to if from is zero; it reads those days of the index that this can be in, and then some of what stands from earlier
 // passes. One that fails is gone on with, so that nothing is told twice.
 type certificateSweep struct {
 	from, to time.Time
@@ -41,7 +35,7 @@ type certificateSweep struct {
 	pass     uint32
 	told     map[time.Duration]int // events by threshold
 
-	standing map[serialKey]standing
+	followed
 	renewals map[string]time.Time // by identity: the end of the last certificate
 }
 
@@ -176,11 +170,10 @@ func (v *visit) certificate(ctx context.Context, c *Certificate) error {
 	if ok, err := v.stands(ctx, c); !ok || err != nil {
 		return err
 	}
-	serial := keyOfSerial(cert.SerialNumber)
-	if now == 0 {
+	if serial := keyOfSerial(cert.SerialNumber); now == 0 {
 		delete(s.standing, serial)
 	} else {
-		s.standing[serial] = standing{cert.NotAfter.Unix(), s.pass}
+		s.follow(serial, cert.NotAfter.Unix(), s.pass, before != notYet)
 	}
 	s.told[now]++
 	v.w.tell(ctx, ExpiryEvent{Kind: ExpiringCertificate, Threshold: now, Time: s.to, NotAfter: cert.NotAfter,
@@ -234,13 +227,19 @@ func (v *visit) lastLike(ctx context.Context, c *Certificate) (last time.Time, e
 	name := slices.MaxFunc(namesOf(c.Certificate), func(a, b string) int {
 		return cmp.Or(len(a)-len(b), strings.Compare(a, b))
 	})
-	n := 0
+	n, own := 0, fmt.Sprintf("/%040x", c.Certificate.SerialNumber)
 	for record, err := range a.all(ctx, nameIndex(name)) {
 		if err != nil {
 			return last, err
 		}
 		if n++; n > maxRenewals {
 			break
+		}
+		if strings.HasSuffix(record.Key, own) { // mostly the only one, and read already
+			if c.Certificate.NotAfter.After(last) {
+				last = c.Certificate.NotAfter
+			}
+			continue
 		}
 		other, err := a.indexed(ctx, record)
 		if errors.Is(err, store.ErrNotFound) {
@@ -260,34 +259,6 @@ func (v *visit) lastLike(ctx context.Context, c *Certificate) (last time.Time, e
 	return last, nil
 }
 
-// again looks at what stands from earlier passes.
-func (v *visit) again(ctx context.Context) error {
-	s := &v.w.sweep
-	for serial, known := range s.standing {
-		if known.pass == s.pass {
-			continue
-		}
-		if s.to.Unix() > known.notAfter {
-			delete(s.standing, serial) // it was told of, or was gone by then
-			continue
-		}
-		c, err := v.w.a.certificate(ctx, new(big.Int).SetBytes(serial[:]))
-		ok := false
-		if err == nil {
-			ok, err = v.stands(ctx, c)
-		}
-		switch {
-		case errors.Is(err, store.ErrNotFound) || err == nil && !ok:
-			delete(s.standing, serial)
-		case err != nil:
-			return err
-		default:
-			s.standing[serial] = standing{known.notAfter, s.pass}
-		}
-	}
-	return nil
-}
-
 // sum publishes what a pass has found.
 func (w *ExpiryWatch) sum(ctx context.Context) {
 	s := &w.sweep
@@ -295,13 +266,13 @@ func (w *ExpiryWatch) sum(ctx context.Context) {
 	for n, t := range w.opts.Thresholds {
 		counts[n].Threshold = t
 	}
-	for _, one := range s.standing {
+	s.each(s.to, func(notAfter time.Time, certificates int) {
 		for n, t := range w.opts.Thresholds {
-			if time.Unix(one.notAfter, 0).Sub(s.to) <= t {
-				counts[n].Count++
+			if notAfter.Sub(s.to) <= t {
+				counts[n].Count += certificates
 			}
 		}
-	}
+	})
 	for _, t := range append(slices.Clone(w.opts.Thresholds), 0) {
 		if n := s.told[t]; n > 0 {
 			attrs := []slog.Attr{slog.String("mount", w.a.mount.Path()), slog.Int("certificates", n)}

@@ -18,7 +18,9 @@ type ExpiryStatus struct {
 	Issuers, Responders, CRLs []Expiring
 
 	// Certificates are how many have passed each threshold of ExpiryOptions.Thresholds and have not expired, the greatest
-	// first; each count has those of smaller thresholds in it. What there is no event of isn't counted.
+	// first; each count has those of smaller thresholds in it. What there is no event of isn't counted. Of 100,000 of them it is noticed that
+	// they were revoked or replaced, within an hour or, of more than 10,000, within ten; those beyond are counted until the hour in which
+	// they end.
 	Certificates []ExpiringCount
 
 	Checked             time.Time // when issuers, OCSP responders and CRLs were looked at; zero if they were not yet
