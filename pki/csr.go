@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/csrfault"
 	"github.com/managedkeys/managedkeys/managedkey"
 )
 
@@ -143,7 +144,7 @@ var requestAlgorithms = slices.Concat(pkcs1Algorithms, pssAlgorithms, p256Algori
 func parseRequest(der []byte) (*x509.CertificateRequest, error) {
 	request, err := x509.ParseCertificateRequest(der)
 	if err != nil {
-		return nil, invalid("CSR: malformed DER: %w", err)
+		return nil, invalid("CSR: malformed DER: %s", csrfault.Of(der, err))
 	}
 	if request.Version != 0 {
 		return nil, invalid("CSR: version %d; it takes 0 (RFC 2986, Section 4.1)", request.Version)

@@ -79,6 +79,8 @@ func TestManagedKeyOptions(t *testing.T) {
 	require.NoError(t, err)
 	assert.NoError(t, csr.CheckSignature())
 	g.post(204, "keys/ec/set-certificate", object{"certificate_chain": certify(t, csr)})
+	cut := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: append(block.Bytes, 0)}))
+	assert.Equal(t, []string{"could not parse certificate signing request: 1 bytes after its end"}, g.post(400, "keys/ec/csr", object{"csr": cut}).errors)
 }
 
 // TestForRSAOnly: what others ignore for keys that are not of RSA is ignored with a warning, and counts for those that are, whatever the

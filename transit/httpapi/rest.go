@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"strings"
 
+	"github.com/managedkeys/managedkeys/internal/csrfault"
 	"github.com/managedkeys/managedkeys/transit"
 )
 
@@ -57,7 +58,7 @@ func signRequest(c *call) error {
 			return refuse("could not decode PEM certificate signing request")
 		}
 		if template, err = x509.ParseCertificateRequest(block.Bytes); err != nil {
-			return refuse("could not parse certificate signing request: %v", err)
+			return refuse("could not parse certificate signing request: %s", csrfault.Of(block.Bytes, err))
 		}
 	}
 	der, err := c.engine.CSR(c.r.Context(), c.args[0], number, template)
