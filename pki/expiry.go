@@ -203,7 +203,7 @@ func further(stage, before time.Duration) bool {
 // Check looks at issuers, OCSP responders and CRLs, and at the other certificates if their interval has passed, or if the last
 // time it could not get to the end. The first look tells of everything that has passed a threshold already. Later ones read
 // what passes one meanwhile, whatever else the store has, and up to 10,000 of those that have and still stand, the ones that were looked at
-// longest ago, to see whether they still do. One check is made at a time.
+// longest ago, to see whether they still do. It rests as long as it works, so that others are not held up. One check is made at a time.
 //
 // The error says what could not be looked at: the next check goes on there, and tells nothing twice.
 func (w *ExpiryWatch) Check(ctx context.Context) error {

@@ -66,7 +66,7 @@ func (w *ExpiryWatch) checkCertificates(ctx context.Context, issuers []*Issuer) 
 			own[keyOfSerial(cert.SerialNumber)] = cert
 		}
 	}
-	v := &visit{w, own, names}
+	v := &visit{w: w, own: own, names: names, since: time.Now()}
 	for len(s.days) > 0 {
 		if err := v.day(ctx, s.days[0]); err != nil {
 			return err
@@ -125,6 +125,9 @@ type visit struct {
 	w     *ExpiryWatch
 	own   map[serialKey]*x509.Certificate // of issuers, which are told of as such
 	names map[string]string               // of issuers
+
+	looked int // at certificates
+	since  time.Time
 }
 
 // day looks at the certificates that end on a day.
@@ -144,6 +147,9 @@ func (v *visit) day(ctx context.Context, day int64) error {
 				skip = !further(now, before)
 			}
 			if !skip {
+				if err := v.pause(ctx); err != nil {
+					return err
+				}
 				cert, err := a.indexed(ctx, record)
 				if err == nil {
 					err = v.certificate(ctx, cert)

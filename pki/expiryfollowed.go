@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/big"
 	"slices"
@@ -22,7 +23,27 @@ type standing struct {
 const (
 	maxFollowed = 100_000
 	maxAgain    = 10_000
+
+	// stretch is how many certificates are looked at without a pause.
+	stretch = 100
 )
+
+// pause waits, after each stretch, for as long as that has taken: whoever issues certificates meanwhile is not to wait for the watch, which
+// is in no hurry, and takes half of a processor at most.
+func (v *visit) pause(ctx context.Context) error {
+	if v.looked++; v.looked%stretch != 0 {
+		return nil
+	}
+	wait := time.NewTimer(min(time.Since(v.since), time.Second))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+		return fmt.Errorf("pki: expiry watch: %w", ctx.Err())
+	}
+	v.since = time.Now()
+	return nil
+}
 
 // followed are the certificates that have passed a threshold and have not expired.
 type followed struct {
@@ -103,6 +124,9 @@ func (v *visit) again(ctx context.Context) error {
 				continue
 			}
 			left--
+			if err := v.pause(ctx); err != nil {
+				return err
+			}
 			c, err := v.w.a.certificate(ctx, new(big.Int).SetBytes(serial[:]))
 			ok := false
 			if err == nil {

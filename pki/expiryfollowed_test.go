@@ -1,9 +1,12 @@
 package pki
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/managedkeys/managedkeys/managedkey/store/memory"
@@ -116,4 +119,29 @@ func TestReadsOnce(t *testing.T) {
 	if few < 20 || few > 30 {
 		t.Errorf("20 certificates took %d reads", few)
 	}
+}
+
+// TestPauses: a look takes half of a processor, rests as soon as it is told to end, and not at all if there is little to look at.
+func TestPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		v := &visit{since: began}
+		for n := range 5*stretch - 1 {
+			time.Sleep(time.Millisecond) // as if it took that long
+			if err := v.pause(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); n < stretch-1 && took > stretch*time.Millisecond {
+				t.Fatalf("%d certificates took %v", n, took)
+			}
+		}
+		if took := time.Since(began); took != (9*stretch-1)*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := v.pause(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("at the end: %v", err)
+		}
+	})
 }
