@@ -133,7 +133,7 @@ func TestRestoreNew(t *testing.T) {
 			}
 		}
 		ask(t.Context(), backend.ErrKeyNotFound, softwareWait)
-		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		short, cancel := context.WithTimeout(t.Context(), time.Second+softwarePause/2) // between two looks
 		defer cancel()
 		ask(short, backend.ErrKeyNotFound, time.Second)
 		time.Sleep(softwareFresh)
