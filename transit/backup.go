@@ -78,7 +78,11 @@ func (e *Engine) Restore(ctx context.Context, name, text string, force bool) err
 		}
 	}
 	rec.ID = uuid.NewString()
-	if _, err := newKey(name, 1, rec, nil); err != nil {
+	// What no process could read again, such as bytes that are there and empty, would keep all of them from starting.
+	if rec, err = readable(rec); err == nil {
+		_, err = newKey(name, 1, rec, nil)
+	}
+	if err != nil {
 		return invalid("restore: %v", err)
 	}
 	if !force {
@@ -92,6 +96,15 @@ func (e *Engine) Restore(ctx context.Context, name, text string, force bool) err
 		return e.add(ctx, name, rec)
 	}
 	return err
+}
+
+// readable returns a record as it is when it was stored and is read again.
+func readable(rec *record) (*record, error) {
+	value, err := rec.encode()
+	if err != nil {
+		return nil, err
+	}
+	return decodeRecord(value)
 }
 
 func readBackup(text string) (*backup, error) {

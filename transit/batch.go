@@ -22,7 +22,8 @@ type item interface {
 }
 
 // batch does what op does for each request, in parallel, and returns the results in the order of the requests. Items that
-// are not begun when ctx ends fail with its error; one that fails has no influence on the others.
+// are not begun when ctx ends fail with its error; one that fails has no influence on the others. One that panics does so on the
+// caller's goroutine, which may have somebody who recovers: a panic on another one would be the end of the program.
 func batch[R item, T any](ctx context.Context, parallel int, requests []R, op func(ctx context.Context, r R) (T, int, error)) []Result[T] {
 	results := make([]Result[T], len(requests))
 	var next atomic.Int64
@@ -46,11 +47,24 @@ func batch[R item, T any](ctx context.Context, parallel int, requests []R, op fu
 		}
 	}
 	var running sync.WaitGroup
+	var panicked atomic.Pointer[any]
 	for range min(parallel, len(requests)) - 1 {
-		running.Go(work)
+		running.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					panicked.CompareAndSwap(nil, &p)
+				}
+			}()
+			work()
+		})
 	}
-	work()
-	running.Wait()
+	func() {
+		defer running.Wait()
+		work()
+	}()
+	if p := panicked.Load(); p != nil {
+		panic(*p)
+	}
 	return results
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -227,4 +228,21 @@ func TestBatchRefused(t *testing.T) {
 	wantError(t, err, backend.ErrKeyNotFound, "signature verification key not found")
 	_, err = e.VerifyBatch(ctx, "k", nil)
 	wantError(t, err, backend.ErrInvalidParams, "missing batch input")
+}
+
+// A panic in an item is one of the caller, who may recover, and not of a goroutine that nobody knows of.
+func TestBatchPanics(t *testing.T) {
+	var begun atomic.Int32
+	got := func() (p any) {
+		defer func() { p = recover() }()
+		batch(t.Context(), 4, make([]SignRequest, 64), func(context.Context, SignRequest) (string, int, error) {
+			for begun.Add(1); begun.Load() < 4; runtime.Gosched() { // until all are at it
+			}
+			panic("an item's")
+		})
+		return nil
+	}()
+	if got != "an item's" {
+		t.Errorf("recovered %v", got)
+	}
 }

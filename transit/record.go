@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
@@ -101,7 +102,7 @@ func (r *record) check() error {
 		wrong = "minimum versions"
 	case r.Derived && (!known || !t.derives), r.Convergent && (!r.Derived || t.nonce == 0):
 		wrong = "derived"
-	case r.AutoRotate < 0:
+	case r.AutoRotate != 0 && (r.AutoRotate < int64(minPeriod/time.Second) || r.AutoRotate > math.MaxInt64/int64(time.Second)):
 		wrong = "auto_rotate"
 	}
 	for i := range r.Versions {
@@ -112,8 +113,12 @@ func (r *record) check() error {
 			wrong = "managed_key"
 		case v.Convergent < 0 || v.Convergent > latestConvergent || r.Convergent != (v.Convergent > 0):
 			wrong = "convergent"
-		case !r.managed() && t.public != (v.Public != nil) && !r.Derived, !r.managed() && !t.public && v.Material == nil:
+		case !r.managed() && t.public != (len(v.Public) > 0) && !r.Derived, !r.managed() && (!t.public || r.Derived) && len(v.Material) == 0:
 			wrong = "material"
+		case v.HMAC != nil && (len(v.HMAC) < minHMACKey || len(v.HMAC) > maxHMACKey):
+			wrong = "hmac"
+		case v.Scheme != 0 && v.Scheme != backend.RSAPKCS1v15, v.Hash != 0 && !v.Hash.Available():
+			wrong = "scheme and hash"
 		}
 	}
 	if wrong != "" {
