@@ -23,7 +23,7 @@ type KeyOptions struct {
 
 	// Derived keys take a context with each operation, of which the key that is used is derived: AES-GCM, ChaCha20-Poly1305 and
 	// Ed25519. Convergent ones, which encrypt and are derived, give the same ciphertext for the same plaintext and context:
-	// who has ciphertexts learns which plaintexts are equal.
+	// who has ciphertexts learns which plaintexts, with the same associated data, are equal.
 	Derived, Convergent bool
 
 	KeySize int // of TypeHMAC, 32 to 512 bytes; 0 is 32

@@ -8,6 +8,7 @@ import (
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 
 	mldsax509 "filippo.io/mldsa/x509"
@@ -24,11 +25,14 @@ import (
 //	1  the caller gives it, and the ciphertext doesn't have it
 //	2  HMAC-SHA-256 of the plaintext, cut to the nonce's length, keyed by the context
 //	3  the same, keyed by 32 bytes that are derived after the key
+//	4  the same without associated data; with it, HMAC-SHA-256 of its length in 8 bytes, itself and the plaintext, keyed by 32 bytes
+//	   that are derived after those
 //
-// New versions have 3; the others come with keys that were made elsewhere.
-const latestConvergent = 3
+// New versions have 4; the others come with keys that were made elsewhere. 2 and 3, which are Vault's, have one nonce for a plaintext
+// whatever its associated data: who sees it encrypted with two can compute GHASH's or Poly1305's key, and forge (SP 800-38D, Appendix A).
+const latestConvergent = 4
 
-// convergentKey is the size of the HMAC key of convergent encryption 3, in bytes.
+// convergentKey is the size of the HMAC keys of convergent encryption, in bytes.
 const convergentKey = 32
 
 // derive returns n bytes that are derived from the key of v for a context.
@@ -58,22 +62,48 @@ func (k *key) checkContext(context []byte) error {
 	return nil
 }
 
-// aead returns the cipher of a derived key for a context, and the key of the HMAC that chooses its nonces, if it has one.
-func (v *version) aead(context []byte) (cipher.AEAD, []byte, error) {
-	t, extra := v.soft.t, 0
-	if v.rec.Convergent == 3 {
-		extra = convergentKey
+// aead returns the cipher of a derived key for a context, and the keys of the HMACs that choose its nonces, if it has some.
+func (v *version) aead(context []byte) (cipher.AEAD, nonceKeys, error) {
+	size, more := v.soft.t.size, 0
+	if v.rec.Convergent >= 3 {
+		more = 2 * convergentKey
 	}
-	secret, err := v.derive(context, t.size+extra)
+	secret, err := v.derive(context, size+more)
 	if err != nil {
-		return nil, nil, err
+		return nil, nonceKeys{}, err
 	}
-	nonceKey := secret[t.size:]
-	if v.rec.Convergent == 2 {
-		nonceKey = context
+	var keys nonceKeys
+	switch v.rec.Convergent {
+	case 2:
+		keys.plaintext = context
+	case 3:
+		keys.plaintext = secret[size : size+convergentKey]
+	case 4:
+		keys = nonceKeys{secret[size : size+convergentKey], secret[size+convergentKey:]}
 	}
-	c, err := t.newAEAD(secret[:t.size])
-	return c, nonceKey, err
+	c, err := v.soft.t.newAEAD(secret[:size])
+	return c, keys, err
+}
+
+// nonceKeys are the keys of the HMACs that choose nonces.
+type nonceKeys struct {
+	plaintext  []byte
+	associated []byte // of what has associated data; nil if that doesn't count
+}
+
+// nonce returns the HMAC whose first bytes are the nonce.
+func (k *nonceKeys) nonce(plaintext, associatedData []byte) []byte {
+	key, before := k.plaintext, []byte(nil)
+	if k.associated != nil && len(associatedData) > 0 {
+		key, before = k.associated, binary.BigEndian.AppendUint64(nil, uint64(len(associatedData)))
+	}
+	mac := hmac.New(sha256.New, key)
+	if before != nil {
+		mac.Write(before)
+		mac.Write(associatedData)
+	}
+	mac.Write(plaintext)
+	return mac.Sum(nil)
 }
 
 // newAEAD returns the cipher of a type with a nonce.
@@ -107,7 +137,7 @@ func (v *version) sealDerived(ctx context.Context, r *EncryptRequest) ([]byte, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	aead, nonceKey, err := v.aead(r.Context)
+	aead, keys, err := v.aead(r.Context)
 	if err != nil {
 		return nil, err
 	}
@@ -117,9 +147,7 @@ func (v *version) sealDerived(ctx context.Context, r *EncryptRequest) ([]byte, e
 	case 1:
 		return aead.Seal(nil, r.Nonce, r.Plaintext, r.AssociatedData), nil
 	}
-	mac := hmac.New(sha256.New, nonceKey)
-	mac.Write(r.Plaintext)
-	nonce := mac.Sum(nil)[:aead.NonceSize()]
+	nonce := keys.nonce(r.Plaintext, r.AssociatedData)[:aead.NonceSize()]
 	return aead.Seal(nonce[:len(nonce):len(nonce)], nonce, r.Plaintext, r.AssociatedData), nil
 }
 

@@ -2,6 +2,7 @@ package transit
 
 import (
 	"bytes"
+	"encoding/base64"
 	"strings"
 	"testing"
 
@@ -124,4 +125,65 @@ func TestContextRefused(t *testing.T) {
 	soft.create(t, "aes", KeyOptions{Type: TypeAES256})
 	_, err = soft.engine.Encrypt(ctx, "aes", EncryptRequest{Context: []byte("c")})
 	wantError(t, err, backend.ErrInvalidParams, "the key is not a derived one")
+}
+
+// A nonce must never be that of something else under the same key: with two sets of associated data, it would tell who sees both
+// ciphertexts the key of the authentication, and let him forge.
+func TestConvergentNonces(t *testing.T) {
+	h := newSoftHouse(t)
+	for _, kind := range derivable {
+		h.create(t, kind, KeyOptions{Type: kind, Derived: true, Convergent: true})
+		nonces := make(map[string]string)
+		nonce := func(what, plaintext, associated string) {
+			t.Helper()
+			r := EncryptRequest{Plaintext: []byte(plaintext), Context: []byte("c"), AssociatedData: []byte(associated)}
+			ciphertext, err := h.engine.Encrypt(t.Context(), kind, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := h.engine.Encrypt(t.Context(), kind, r)
+			if err != nil || again != ciphertext {
+				t.Errorf("%s, %s: %s and then %s, %v: not convergent", kind, what, ciphertext, again, err)
+			}
+			plaintext2, err := h.engine.Decrypt(t.Context(), kind, DecryptRequest{Ciphertext: again, Context: r.Context, AssociatedData: r.AssociatedData})
+			if err != nil || string(plaintext2) != plaintext {
+				t.Errorf("%s, %s: decrypted %q, %v", kind, what, plaintext2, err)
+			}
+			_, encoded, _ := parse("ciphertext", ciphertext)
+			raw, _ := decode(encoded, base64.StdEncoding)
+			n := string(raw[:softTypes[kind].nonce])
+			if other, ok := nonces[n]; ok {
+				t.Errorf("%s: %s has the nonce of %s", kind, what, other)
+			}
+			nonces[n] = what
+		}
+		nonce("none", "secret", "")
+		nonce("one", "secret", "1")
+		nonce("another", "secret", "2")
+		nonce("moved to the plaintext", "1secret", "")
+		nonce("moved in part", "2secret", "1")
+		nonce("as it is hashed", "\x00\x00\x00\x00\x00\x00\x00\x011secret", "")
+	}
+}
+
+// What version 3 has encrypted without associated data is what version 4 makes of it, so that who looks for equal ciphertexts finds them.
+func TestConvergentOlder(t *testing.T) {
+	h := newSoftHouse(t)
+	h.create(t, "k", KeyOptions{Type: TypeAES256, Derived: true, Convergent: true, Exportable: true, AllowPlaintextBackup: true})
+	text := rewritten(t, backedUp(t, h.engine, "k"), nil, map[string]any{"convergent": 3})
+	if err := h.engine.Restore(t.Context(), "older", text, false); err != nil {
+		t.Fatal(err)
+	}
+	for associated, want := range map[string]bool{"": true, "1": false} {
+		r := EncryptRequest{Plaintext: []byte("secret"), Context: []byte("c"), AssociatedData: []byte(associated)}
+		a, err := h.engine.Encrypt(t.Context(), "k", r)
+		b, err2 := h.engine.Encrypt(t.Context(), "older", r)
+		if err != nil || err2 != nil || (a == b) != want {
+			t.Errorf("associated data %q: %s, %v and %s, %v", associated, a, err, b, err2)
+		}
+		back, err := h.engine.Decrypt(t.Context(), "k", DecryptRequest{Ciphertext: b, Context: r.Context, AssociatedData: r.AssociatedData})
+		if err != nil || string(back) != "secret" {
+			t.Errorf("associated data %q: decrypted %q, %v", associated, back, err)
+		}
+	}
 }

@@ -68,6 +68,9 @@ var vaultTypes = map[int]string{
 // vaultHKDF is the only key derivation that is read, HKDF-SHA-256.
 const vaultHKDF = 1
 
+// vaultConvergent is the newest of Vault's versions of convergent encryption; those after it are our own.
+const vaultConvergent = 3
+
 // readVault reads a backup of Vault or OpenBao.
 func readVault(data []byte) (*backup, error) {
 	var in vaultBackup
@@ -110,6 +113,9 @@ func readVault(data []byte) (*backup, error) {
 			v.Convergent = key.Convergent
 			if v.Convergent == 0 {
 				v.Convergent = max(p.ConvergentVersion, 1)
+			}
+			if v.Convergent > vaultConvergent {
+				return nil, unsupported("restore: convergent encryption %d; it takes 1 to %d", v.Convergent, vaultConvergent)
 			}
 		}
 		rec.append(v)
