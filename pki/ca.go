@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/rsasize"
 	"github.com/managedkeys/managedkeys/managedkey"
 )
 
@@ -70,6 +71,9 @@ func (e *Engine) newCA(key string, chain []*x509.Certificate) (*CA, error) {
 		if err := checkCACertificate(cert); err != nil {
 			return nil, invalid("chain: certificate %d (%s): %w", i, cert.Subject, err)
 		}
+		if err := rsasize.CheckPublic(cert.PublicKey); err != nil { // verifying with it would take minutes
+			return nil, invalid("chain: certificate %d (%s): %w", i, cert.Subject, err)
+		}
 		// Certificate i has i CA certificates below it (RFC 5280, Section 4.2.1.9).
 		if limit := pathLenOf(cert); limit >= 0 {
 			if limit < i {
@@ -124,6 +128,15 @@ func checkLinks(chain []*x509.Certificate) error {
 		}
 	}
 	return nil
+}
+
+// signedBy returns an error unless parent has signed cert. Parents are what somebody has sent, and a key may be so long that verifying
+// with it takes minutes.
+func signedBy(cert, parent *x509.Certificate) error {
+	if err := rsasize.CheckPublic(parent.PublicKey); err != nil {
+		return err
+	}
+	return cert.CheckSignatureFrom(parent)
 }
 
 // pathLenOf returns how many CA certificates may follow below cert, or -1 if it doesn't say.

@@ -13,12 +13,13 @@ import (
 	"filippo.io/mldsa"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/rsasize"
 )
 
 // Limits of RSA keys. Below 2048 bits they are weak (NIST SP 800-57 Part 1, Table 2); above 8192 they are only slow.
 const (
 	minRSABits     = 2048
-	maxRSABits     = 8192
+	maxRSABits     = rsasize.Most
 	minRSAExponent = 65537 // FIPS 186-5, Section A.1.1
 )
 

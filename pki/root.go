@@ -267,7 +267,7 @@ func (a *Authority) same(ctx context.Context, cert *x509.Certificate) (*Issuer, 
 // issuesNone reports whether cert has issued none of the others.
 func issuesNone(cert *x509.Certificate, chain []*x509.Certificate) bool {
 	for _, other := range chain {
-		if other != nil && !other.Equal(cert) && bytes.Equal(other.RawIssuer, cert.RawSubject) && other.CheckSignatureFrom(cert) == nil {
+		if other != nil && !other.Equal(cert) && bytes.Equal(other.RawIssuer, cert.RawSubject) && signedBy(other, cert) == nil {
 			return false
 		}
 	}
@@ -303,7 +303,7 @@ func parentAmong(cert *x509.Certificate, chain []*x509.Certificate, seen map[str
 	for _, root := range []bool{true, false} {
 		for _, other := range chain {
 			if other != nil && bytes.Equal(other.RawSubject, cert.RawIssuer) && isRoot(other) == root &&
-				!seen[signer(other)] && cert.CheckSignatureFrom(other) == nil {
+				!seen[signer(other)] && signedBy(cert, other) == nil {
 				return other
 			}
 		}

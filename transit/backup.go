@@ -54,7 +54,7 @@ func (e *Engine) Backup(ctx context.Context, name string) (string, error) {
 // The error wraps [backend.ErrInvalidParams] if the backup can't be read, [backend.ErrKeyExists], or is that of making a software
 // key, see [Engine.CreateKey].
 func (e *Engine) Restore(ctx context.Context, name, text string, force bool) error {
-	b, err := readBackup(text)
+	b, err := readBackup(ctx, text)
 	if err != nil {
 		return err
 	}
@@ -107,23 +107,13 @@ func readable(rec *record) (*record, error) {
 	return decodeRecord(value)
 }
 
-func readBackup(text string) (*backup, error) {
-	if len(text) > base64.StdEncoding.EncodedLen(2*store.MaxValue) {
-		return nil, invalid("restore: backup of %d bytes; it takes at most %d", len(text), base64.StdEncoding.EncodedLen(2*store.MaxValue))
+func readBackup(ctx context.Context, text string) (*backup, error) {
+	data, vaults, err := openBackup(text)
+	if err != nil {
+		return nil, err
 	}
-	data, ok := decode(strings.TrimSpace(text), base64.StdEncoding)
-	if !ok {
-		return nil, invalid("restore: the backup is not base64")
-	}
-	var kind struct {
-		Format string          `json:"format"`
-		Policy json.RawMessage `json:"policy"`
-	}
-	if err := json.Unmarshal(data, &kind); err != nil {
-		return nil, invalid("restore: the backup is not JSON")
-	}
-	if kind.Format == "" && kind.Policy != nil {
-		return readVault(data)
+	if vaults {
+		return readVault(ctx, data)
 	}
 	b := new(backup)
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -135,4 +125,23 @@ func readBackup(text string) (*backup, error) {
 		return nil, invalid("restore: the backup makes no sense: %v", err)
 	}
 	return b, nil
+}
+
+// openBackup returns the JSON of a backup, and whether it is one of Vault or OpenBao.
+func openBackup(text string) (data []byte, vaults bool, err error) {
+	if len(text) > base64.StdEncoding.EncodedLen(2*store.MaxValue) {
+		return nil, false, invalid("restore: backup of %d bytes; it takes at most %d", len(text), base64.StdEncoding.EncodedLen(2*store.MaxValue))
+	}
+	data, ok := decode(strings.TrimSpace(text), base64.StdEncoding)
+	if !ok {
+		return nil, false, invalid("restore: the backup is not base64")
+	}
+	var kind struct {
+		Format string          `json:"format"`
+		Policy json.RawMessage `json:"policy"`
+	}
+	if err := json.Unmarshal(data, &kind); err != nil {
+		return nil, false, invalid("restore: the backup is not JSON")
+	}
+	return data, kind.Format == "" && kind.Policy != nil, nil
 }

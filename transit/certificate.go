@@ -11,6 +11,7 @@ import (
 	"io"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/rsasize"
 )
 
 // CSR returns a certificate request in DER (RFC 2986) for a version of the key, 0 for the latest, with the subject and the
@@ -68,8 +69,8 @@ func (s *contextSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts)
 	return signature, s.err
 }
 
-// maxChain is how many certificates a version has at most.
-const maxChain = 16
+// MaxCertificates is how many certificates a version of a key has at most.
+const MaxCertificates = 16
 
 // SetCertificate keeps a certificate of a version of the key, 0 for the latest, and the chain above it, in DER, for [Engine.Key] and
 // [Engine.Export]. The error wraps [backend.ErrInvalidParams] unless the first is of the version's public key, each of the others
@@ -103,8 +104,8 @@ func (e *Engine) SetCertificate(ctx context.Context, name string, version int, c
 }
 
 func checkChain(v *version, chain [][]byte) error {
-	if len(chain) < 1 || len(chain) > maxChain {
-		return invalid("certificate chain of %d; it takes 1 to %d", len(chain), maxChain)
+	if len(chain) < 1 || len(chain) > MaxCertificates {
+		return invalid("certificate chain of %d; it takes 1 to %d", len(chain), MaxCertificates)
 	}
 	var last *x509.Certificate
 	for i, der := range chain {
@@ -116,6 +117,8 @@ func checkChain(v *version, chain [][]byte) error {
 			return invalid("certificate 0 is that of a CA; the first must be that of the key")
 		case i == 0 && !samePublic(certified(c), v.public):
 			return invalid("certificate 0 has another public key than version %d of the key, which is of type %s", v.number, v.kind)
+		case rsasize.CheckPublic(c.PublicKey) != nil: // verifying with it would take minutes
+			return invalid("certificate %d: %v", i, rsasize.CheckPublic(c.PublicKey))
 		case i > 0:
 			if err := last.CheckSignatureFrom(c); err != nil {
 				return invalid("certificate %d is not signed by certificate %d: %v", i-1, i, err)

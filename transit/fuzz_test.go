@@ -121,7 +121,7 @@ func FuzzBackup(f *testing.F) {
 		f.Add(v.Backup)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		b, err := readBackup(text)
+		b, err := readBackup(t.Context(), text)
 		if err != nil {
 			if !errors.Is(err, backend.ErrInvalidParams) && !errors.Is(err, backend.ErrUnsupported) {
 				t.Error(err)
@@ -135,7 +135,7 @@ func FuzzBackup(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := readBackup(base64.StdEncoding.EncodeToString(data)) // as Backup writes it
+		again, err := readBackup(t.Context(), base64.StdEncoding.EncodeToString(data)) // as Backup writes it
 		if err != nil {
 			t.Fatalf("%s: %v", data, err)
 		}

@@ -13,6 +13,7 @@ import (
 	kwp "github.com/tink-crypto/tink-go/v2/kwp/subtle"
 
 	"github.com/managedkeys/managedkeys/backend"
+	"github.com/managedkeys/managedkeys/internal/rsasize"
 	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
@@ -124,9 +125,9 @@ func (e *Engine) material(ctx context.Context, in *Import, rec *record) (version
 	if !t.public {
 		v, err = t.fromSecret(plaintext, rec)
 	} else {
-		private, perr := mldsax509.ParsePKCS8PrivateKey(plaintext)
+		private, perr := parsePrivate(plaintext)
 		if perr != nil {
-			return versionRecord{}, invalid("import: the private key can't be parsed as PKCS #8") // the parser may quote what it read
+			return versionRecord{}, perr
 		}
 		v, err = t.fromPrivate(private, rec)
 	}
@@ -134,6 +135,18 @@ func (e *Engine) material(ctx context.Context, in *Import, rec *record) (version
 		return v, err
 	}
 	return v, e.prove(ctx, t, &v)
+}
+
+// parsePrivate reads a private key in PKCS #8. The error shows nothing of it.
+func parsePrivate(der []byte) (any, error) {
+	if err := rsasize.CheckPrivate(der); err != nil {
+		return nil, invalid("import: %v", err)
+	}
+	private, err := mldsax509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, invalid("import: the private key can't be parsed as PKCS #8") // the parser may quote what it read
+	}
+	return private, nil
 }
 
 // unwrap returns the key in a Ciphertext. All that can be wrong with it reads the same.
@@ -249,6 +262,9 @@ func (e *Engine) importManaged(ctx context.Context, name, managedKey string, in 
 	}
 	defer clear(plaintext)
 	var material any = bytes.Clone(plaintext) // of a symmetric key; the backend looks whether it fits
+	if err := rsasize.CheckPrivate(plaintext); err != nil {
+		return invalid("import: %v", err)
+	}
 	if private, err := mldsax509.ParsePKCS8PrivateKey(plaintext); err == nil {
 		material = private
 	}

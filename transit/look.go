@@ -66,6 +66,9 @@ func (e *Engine) Kind(ctx context.Context, name string, version int) (string, er
 
 // IsManagedBackup reports whether text is what [Engine.Backup] returned of a managed key, and so has no secret in it.
 func IsManagedBackup(text string) bool {
-	b, err := readBackup(text)
+	if _, vaults, err := openBackup(text); err != nil || vaults { // of those none is
+		return false
+	}
+	b, err := readBackup(context.Background(), text) // of our own, which is read at once
 	return err == nil && b.Key.managed()
 }

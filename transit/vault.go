@@ -1,11 +1,13 @@
 package transit
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"strconv"
 	"time"
@@ -43,20 +45,35 @@ type vaultBackup struct {
 
 // vaultKey is one version.
 type vaultKey struct {
-	Key        []byte    `json:"key"`
-	HMAC       []byte    `json:"hmac_key"`
-	Time       time.Time `json:"time"`
-	X          *big.Int  `json:"ec_x"`
-	Y          *big.Int  `json:"ec_y"`
-	D          *big.Int  `json:"ec_d"`
-	Convergent int       `json:"convergent_version"`
-	Chain      [][]byte  `json:"certificate_chain"`
+	Key        []byte       `json:"key"`
+	HMAC       []byte       `json:"hmac_key"`
+	Time       time.Time    `json:"time"`
+	X          *vaultNumber `json:"ec_x"`
+	Y          *vaultNumber `json:"ec_y"`
+	D          *vaultNumber `json:"ec_d"`
+	Convergent int          `json:"convergent_version"`
+	Chain      [][]byte     `json:"certificate_chain"`
 	RSA        *struct {
-		N      *big.Int
+		N      *vaultNumber
 		E      int
-		D      *big.Int
-		Primes []*big.Int
+		D      *vaultNumber
+		Primes []*vaultNumber
 	} `json:"rsa_key"`
+}
+
+// vaultNumber is a number of a key. Longer ones than keys of these types have are refused before they are read: that takes a time that grows
+// with the square of their length, and making a key of them one that grows with more than its cube.
+type vaultNumber struct{ big.Int }
+
+// maxDigits is how many digits the modulus of RSA with 4096 bits has at most.
+const maxDigits = 1234
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *vaultNumber) UnmarshalJSON(text []byte) error {
+	if len(text) > maxDigits {
+		return fmt.Errorf("number of %d digits", len(text))
+	}
+	return n.Int.UnmarshalJSON(text)
 }
 
 // vaultTypes are the types by their numbers there.
@@ -72,7 +89,7 @@ const vaultHKDF = 1
 const vaultConvergent = 3
 
 // readVault reads a backup of Vault or OpenBao.
-func readVault(data []byte) (*backup, error) {
+func readVault(ctx context.Context, data []byte) (*backup, error) {
 	var in vaultBackup
 	if err := json.Unmarshal(data, &in); err != nil {
 		return nil, invalid("restore: the policy can't be read") // the decoder may quote what it read
@@ -97,6 +114,9 @@ func readVault(data []byte) (*backup, error) {
 		rec.KeySize = minHMACKey
 	}
 	for n := rec.First; n <= p.Latest; n++ {
+		if err := ctx.Err(); err != nil { // looking at private keys takes its time
+			return nil, fmt.Errorf("transit: restore: %w", err)
+		}
 		key, ok := p.Keys[strconv.Itoa(n)]
 		if i := n - p.ArchiveMin; !ok && i >= 0 && i < len(in.Archived.Keys) {
 			key, ok = in.Archived.Keys[i], true
@@ -164,8 +184,12 @@ func (k *vaultKey) private(kind string) (any, error) {
 	switch {
 	case kind == TypeEd25519 && len(k.Key) == ed25519.PrivateKeySize:
 		return ed25519.PrivateKey(k.Key), nil
-	case k.RSA != nil && k.RSA.N != nil && k.RSA.D != nil:
-		key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: k.RSA.N, E: k.RSA.E}, D: k.RSA.D, Primes: k.RSA.Primes}
+	case softTypes[kind].keyType == "RSA":
+		if k.RSA == nil || k.RSA.N == nil || k.RSA.D == nil || len(k.RSA.Primes) != 2 || k.RSA.Primes[0] == nil || k.RSA.Primes[1] == nil {
+			break
+		}
+		key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: &k.RSA.N.Int, E: k.RSA.E}, D: &k.RSA.D.Int}
+		key.Primes = []*big.Int{&k.RSA.Primes[0].Int, &k.RSA.Primes[1].Int}
 		key.Precompute()
 		if err := key.Validate(); err != nil {
 			return nil, invalid("restore: an RSA key is not sound")
@@ -181,7 +205,7 @@ func (k *vaultKey) private(kind string) (any, error) {
 			break
 		}
 		key, err := ecdsa.ParseRawPrivateKey(curve, k.D.FillBytes(make([]byte, size)))
-		if err != nil || k.X == nil || k.Y == nil || key.X.Cmp(k.X) != 0 || key.Y.Cmp(k.Y) != 0 {
+		if err != nil || k.X == nil || k.Y == nil || key.X.Cmp(&k.X.Int) != 0 || key.Y.Cmp(&k.Y.Int) != 0 {
 			break
 		}
 		return key, nil

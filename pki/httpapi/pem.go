@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"strings"
+
+	"github.com/managedkeys/managedkeys/internal/rsasize"
 )
 
 // maxBundle bounds the blocks of a bundle in PEM.
@@ -77,6 +79,9 @@ func (c *call) bundle(field, data string) (certs []*x509.Certificate, keys []cry
 		if err := c.allowSoftware("field " + field + ": private key"); err != nil {
 			return nil, nil, err
 		}
+		if err := c.ctx().Err(); err != nil { // looking at one takes its time
+			return nil, nil, err
+		}
 		key, err := parseKey(field, block)
 		if err != nil {
 			return nil, nil, err
@@ -120,6 +125,9 @@ func parseKey(field string, block *pem.Block) (crypto.Signer, error) {
 	der := block.Bytes
 	if len(der) > maxPrivateKey {
 		return nil, refuse("field %s: a private key has %d bytes; it takes at most %d", field, len(der), maxPrivateKey)
+	}
+	if err := rsasize.CheckPrivate(der); err != nil {
+		return nil, refuse("field %s: %v", field, err)
 	}
 	var key any
 	var err error

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"strings"
@@ -85,12 +86,14 @@ func setCertificate(c *call) error {
 		return err
 	}
 	var chain [][]byte
-	for rest := []byte(text); strings.TrimSpace(string(rest)) != ""; {
+	for rest := bytes.TrimSpace([]byte(text)); len(rest) > 0; rest = bytes.TrimSpace(rest) {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil || block.Type != "CERTIFICATE" {
 			return refuse("could not decode PEM certificate chain: it takes certificates and nothing else")
 		}
-		chain = append(chain, block.Bytes)
+		if chain = append(chain, block.Bytes); len(chain) > transit.MaxCertificates {
+			return refuse("certificate chain of more than %d", transit.MaxCertificates)
+		}
 	}
 	if err := c.engine.SetCertificate(c.r.Context(), c.args[0], number, chain); err != nil {
 		return err
