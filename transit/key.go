@@ -254,6 +254,7 @@ type softKey struct {
 	public crypto.PublicKey
 
 	key, hmac atomic.Pointer[softHandle] // what was opened of it
+	gone      atomic.Bool                // the version was deleted or trimmed; stored before key and hmac are discarded
 }
 
 // unsupported returns an error that says what a key can't do.

@@ -2,6 +2,7 @@ package transit
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
@@ -264,5 +265,30 @@ func TestSoftwareForgotten(t *testing.T) {
 	}
 	if _, err := held.Seal(ctx, nil, nil); !errors.Is(err, backend.ErrKeyChanged) {
 		t.Errorf("the trimmed version gives %v; want ErrKeyChanged", err)
+	}
+}
+
+// What was looked up before a key was deleted, and begins after it, such as an item of a batch, doesn't open it again: nobody would
+// ever take it out of the software backend.
+func TestSoftwareForgottenMeanwhile(t *testing.T) {
+	h := newSoftHouse(t)
+	allowed := true
+	for _, kind := range []string{TypeAES256, TypeP256, TypeChaCha20Poly1305, TypeHMAC} {
+		h.create(t, kind, KeyOptions{Type: kind})
+		k := h.engine.known(kind)
+		if err := h.engine.Configure(t.Context(), kind, Config{DeletionAllowed: &allowed}); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.engine.DeleteKey(t.Context(), kind); err != nil {
+			t.Fatal(err)
+		}
+		for what, open := range map[string]func(context.Context, *key, *version) (handle, error){"key": h.engine.software, "HMAC": h.engine.macKey} {
+			if _, err := open(t.Context(), k, k.version(1)); !errors.Is(err, backend.ErrKeyNotFound) {
+				t.Errorf("%s, %s: %v; want ErrKeyNotFound", kind, what, err)
+			}
+		}
+		if k.version(1).soft.key.Load() != nil || k.version(1).soft.hmac.Load() != nil {
+			t.Errorf("%s is open", kind)
+		}
 	}
 }

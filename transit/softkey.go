@@ -43,7 +43,7 @@ func (e *Engine) software(ctx context.Context, k *key, v *version) (handle, erro
 	if err != nil {
 		return nil, fmt.Errorf("transit: key %q version %d: %w", k.name, v.number, err)
 	}
-	return e.keep(&v.soft.key, h, k.name), nil
+	return e.keep(v, &v.soft.key, h, k.name)
 }
 
 // macKey is software for the key of HMACs of v, which is a key of its own unless the type is hmac.
@@ -61,18 +61,22 @@ func (e *Engine) macKey(ctx context.Context, k *key, v *version) (handle, error)
 	if err != nil {
 		return nil, fmt.Errorf("transit: key %q version %d: %w", k.name, v.number, err)
 	}
-	return e.keep(&v.soft.hmac, h, k.name), nil
+	return e.keep(v, &v.soft.hmac, h, k.name)
 }
 
-// keep notes what was opened, unless somebody else was faster.
-func (e *Engine) keep(p *atomic.Pointer[softHandle], h *softHandle, name string) *softHandle {
+// keep notes what was opened, unless somebody else was faster, or the version was deleted or trimmed since the operation began.
+func (e *Engine) keep(v *version, p *atomic.Pointer[softHandle], h *softHandle, name string) (handle, error) {
 	for !p.CompareAndSwap(nil, h) {
 		if first := p.Load(); first != nil {
 			e.discard(h, name)
-			return first
+			return first, nil
 		}
 	}
-	return h
+	if v.soft.gone.Load() { // whoever deleted it may have looked before this was there
+		e.discard(p.Swap(nil), name)
+		return nil, fmt.Errorf("transit: key %q version %d was deleted meanwhile: %w", name, v.number, backend.ErrKeyNotFound)
+	}
+	return h, nil
 }
 
 func (e *Engine) openSoft(ctx context.Context, s *softKey) (*softHandle, error) {
@@ -160,6 +164,7 @@ func (e *Engine) forget(before, now *key) {
 			continue
 		}
 		v.rejecter.Store(nil)
+		v.soft.gone.Store(true)
 		for _, h := range []*softHandle{v.soft.key.Swap(nil), v.soft.hmac.Swap(nil)} {
 			e.discard(h, before.name)
 		}
