@@ -209,7 +209,11 @@ func (k *kept) delete(ctx context.Context, e *entry) error {
 		if record.UUID != e.id {
 			return errAbsent
 		}
-		if paths := k.granted(ref.Namespace, record.Grants); len(paths) > 0 {
+		paths, err := k.granted(ctx, ref.Namespace, record.Grants)
+		if err != nil {
+			return err
+		}
+		if len(paths) > 0 {
 			return errGranted(paths)
 		}
 		version, err = k.apply(ctx, store.Op{Kind: store.Delete, Key: entryKey(ref), Expect: store.Expect(version)})
@@ -224,27 +228,47 @@ func (k *kept) delete(ctx context.Context, e *entry) error {
 }
 
 // granted returns the paths of the mounts among ids. Ids of mounts that are gone are left over if a process was stopped
-// while it unmounted.
-func (k *kept) granted(ns namespace.Path, ids []string) []string {
-	s := k.registry.space(ns)
-	if s == nil {
-		return nil
+// while it unmounted; of those that are not known here the store is asked, since another process may have made them a moment ago.
+func (k *kept) granted(ctx context.Context, ns namespace.Path, ids []string) (paths []string, err error) {
+	if len(ids) == 0 {
+		return nil, nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var paths []string
-	for path, m := range s.mounts {
-		if slices.Contains(ids, m.id) {
+	if s := k.registry.space(ns); s != nil {
+		s.mu.Lock()
+		for path, m := range s.mounts {
+			if slices.Contains(ids, m.id) {
+				paths = append(paths, path)
+			}
+		}
+		s.mu.Unlock()
+	}
+	if len(paths) > 0 { // which is reason enough
+		slices.Sort(paths)
+		return paths, nil
+	}
+	for record, err := range store.All(ctx, k.store, recordKey(mountsPrefix, ns, "")) {
+		if err != nil {
+			return nil, err
+		}
+		var m mountRecord
+		if err := decode(record.Key, record.Value, &m); err != nil {
+			return nil, err
+		}
+		if _, path, err := parseKey(mountsPrefix, record.Key); err == nil && slices.Contains(ids, m.ID) {
 			paths = append(paths, path)
 		}
 	}
 	slices.Sort(paths)
-	return paths
+	return paths, nil
 }
 
-// setGrant is Registry.Grant and Registry.Revoke.
-func (k *kept) setGrant(ctx context.Context, ref namespace.Ref, mount string, granted bool) error {
+// setGrant is Registry.Grant and Registry.Revoke for the entry of that UUID. The error wraps errReplaced if another one has its name by
+// now, which is known here then.
+func (k *kept) setGrant(ctx context.Context, ref namespace.Ref, id uuid.UUID, mount string, granted bool) error {
 	return k.amend(ctx, ref, func(record *entryRecord, _ uint64) (bool, error) {
+		if record.UUID != id {
+			return false, errReplaced
+		}
 		if slices.Contains(record.Grants, mount) == granted {
 			return false, nil
 		}

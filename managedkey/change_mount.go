@@ -1,11 +1,14 @@
 package managedkey
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/managedkeys/managedkeys/backend"
 	"github.com/managedkeys/managedkeys/managedkey/store"
@@ -14,9 +17,24 @@ import (
 
 // Mounts in a store. Their grants stand in the entries' records: to change some at once is one commit of several records.
 
-// regrant returns what changes the grants of one entry. If there is nothing to change, ok is false.
-func (k *kept) regrant(ctx context.Context, ref namespace.Ref, id string, granted bool) (r regranted, ok bool, err error) {
+// grants are the entries whose grants are to change. The UUID tells an entry from one that has its name later.
+type grants map[namespace.Ref]grant
+
+type grant struct {
+	entry   uuid.UUID
+	granted bool
+}
+
+// regrant returns what changes the grants of one entry. If there is nothing to change, ok is false. The error wraps errReplaced as for
+// setGrant.
+func (k *kept) regrant(ctx context.Context, ref namespace.Ref, id string, to grant) (r regranted, ok bool, err error) {
+	granted := to.granted
 	record, version, err := k.get(ctx, ref)
+	if err == nil && record.UUID != to.entry {
+		moves, _ := k.install(ref, record, version)
+		k.insist(moves)
+		err = errReplaced
+	}
 	if err != nil {
 		return r, false, fmt.Errorf("key %s: %w", ref, err)
 	}
@@ -40,13 +58,13 @@ type regranted struct {
 
 // mount is Registry.CreateMount: the mount and its grants, in one commit if a store takes so many.
 func (k *kept) mount(ctx context.Context, ns namespace.Path, id, path string, info *mountInfo, allowed []string) (*Mount, error) {
-	refs := make(map[namespace.Ref]bool, len(allowed))
+	refs := make(grants, len(allowed))
 	for _, nameOrUUID := range allowed {
 		e := k.resolve(ns, nameOrUUID)
 		if e == nil {
 			return nil, fail("mount", namespace.Ref{Namespace: ns, Name: nameOrUUID}, "", errAbsent)
 		}
-		refs[e.ref()] = true
+		refs[e.ref()] = grant{e.id, true}
 	}
 	key, record := recordKey(mountsPrefix, ns, path), newMountRecord(id, info)
 	version, err := k.regrantAll(ctx, id, refs, &store.Op{Key: key, Value: encode(record), Expect: store.Absent}, func(version uint64) error {
@@ -76,16 +94,21 @@ func (k *kept) tune(ctx context.Context, m *Mount, change MountChange) error {
 		return backend.ContextError(ctx)
 	}
 	s := m.space
+	if change.Allowed != nil {
+		if err := k.refreshGrants(ctx, m); err != nil {
+			return err
+		}
+	}
 	for n := 0; ; n++ {
 		s.mu.Lock()
 		path, version, closed, now := m.Path(), m.version, m.closed.Load(), m.about()
 		add, drop, err := m.difference(change.Allowed)
-		refs := make(map[namespace.Ref]bool, len(add)+len(drop))
+		refs := make(grants, len(add)+len(drop))
 		for _, e := range add {
-			refs[e.ref()] = true
+			refs[e.ref()] = grant{e.id, true}
 		}
 		for _, e := range drop {
-			refs[e.ref()] = false
+			refs[e.ref()] = grant{e.id, false}
 		}
 		s.mu.Unlock()
 		if closed {
@@ -104,6 +127,9 @@ func (k *kept) tune(ctx context.Context, m *Mount, change MountChange) error {
 			op = nil
 		}
 		_, err = k.regrantAll(ctx, m.id, refs, op, func(version uint64) error { return k.installMount(s.path, path, &record, version) })
+		if errors.Is(err, errReplaced) && n < tries {
+			continue
+		}
 		var conflict *store.ConflictError
 		if !errors.As(err, &conflict) || conflict.Key != key || n == tries {
 			return err
@@ -112,6 +138,21 @@ func (k *kept) tune(ctx context.Context, m *Mount, change MountChange) error {
 			return err
 		}
 	}
+}
+
+// refreshGrants reads the entries anew that the mount has a grant for: what it shall not have any more may be one that another process
+// gave it a moment ago.
+func (k *kept) refreshGrants(ctx context.Context, m *Mount) error {
+	id := []byte(m.id)
+	for record, err := range store.All(ctx, k.store, recordKey(entriesPrefix, m.space.path, "")) {
+		if err == nil && bytes.Contains(record.Value, id) {
+			err = k.put(record)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // refreshMount reads the record of a mount anew, which another process has changed.
@@ -133,14 +174,14 @@ func (k *kept) refreshMount(ctx context.Context, ns namespace.Path, path, key st
 // regrantAll gives and takes the grants of a mount together with op, if there is one, in as few commits as the store takes, grants
 // that are taken first. installed is called once op is in the store, with the version that is returned as well; it is 0 if op was
 // not made. An error after the first commit says what was done.
-func (k *kept) regrantAll(ctx context.Context, id string, refs map[namespace.Ref]bool, op *store.Op, installed func(uint64) error) (made uint64, err error) {
+func (k *kept) regrantAll(ctx context.Context, id string, refs grants, op *store.Op, installed func(uint64) error) (made uint64, err error) {
 	left := make([]namespace.Ref, 0, len(refs))
 	for ref := range refs {
 		left = append(left, ref)
 	}
 	slices.SortFunc(left, func(a, b namespace.Ref) int {
-		if refs[a] != refs[b] {
-			if refs[b] {
+		if refs[a].granted != refs[b].granted {
+			if refs[b].granted {
 				return -1
 			}
 			return 1
@@ -250,10 +291,10 @@ func (k *kept) unmount(ctx context.Context, m *Mount) error {
 	s := m.space
 	s.mu.Lock()
 	path, version, closed := m.Path(), m.version, m.closed.Load()
-	var refs []namespace.Ref
+	refs := make(grants)
 	for seat := range m.seats.all {
 		if seat.granted.Load() {
-			refs = append(refs, seat.entry.ref())
+			refs[seat.entry.ref()] = grant{seat.entry.id, false}
 		}
 	}
 	s.mu.Unlock()
@@ -267,8 +308,9 @@ func (k *kept) unmount(ctx context.Context, m *Mount) error {
 		return err
 	}
 	k.removed(key, version)
-	for _, ref := range refs {
-		if err := k.setGrant(ctx, ref, m.id, false); err != nil && !errors.Is(err, backend.ErrKeyNotFound) {
+	for ref, to := range refs {
+		err := k.setGrant(ctx, ref, to.entry, m.id, false)
+		if err != nil && !errors.Is(err, backend.ErrKeyNotFound) && !errors.Is(err, errReplaced) {
 			return err
 		}
 	}

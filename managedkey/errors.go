@@ -53,6 +53,9 @@ var (
 	// errMoved is what it answers if that is elsewhere now.
 	errMoved = fmt.Errorf("the entry was moved meanwhile: %w", store.ErrConflict)
 
+	// errReplaced: the caller must look again which entry is meant.
+	errReplaced = fmt.Errorf("the entry was deleted and made again meanwhile: %w", store.ErrConflict)
+
 	// errAbsent is the same for every name that a namespace doesn't have, whether other namespaces have it or not.
 	errAbsent = fmt.Errorf("no such entry in this namespace: %w", backend.ErrKeyNotFound)
 

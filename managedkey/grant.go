@@ -2,6 +2,7 @@ package managedkey
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -131,20 +132,28 @@ func (r *Registry) setGrant(ctx context.Context, op string, m *Mount, nameOrUUID
 		return err
 	}
 	defer done(&err)
-	m.space.mu.Lock()
-	e := m.space.resolve(nameOrUUID)
-	if m.closed.Load() || e == nil {
+	for n := 0; r.kept != nil; n++ {
+		m.space.mu.Lock()
+		e, closed := m.space.resolve(nameOrUUID), m.closed.Load()
 		m.space.mu.Unlock()
-		return m.fail(op, nameOrUUID, "", m.absent())
-	}
-	if r.kept != nil {
-		m.space.mu.Unlock()
-		if err := r.kept.setGrant(ctx, e.ref(), m.id, granted); err != nil {
+		if closed || e == nil {
+			return m.fail(op, nameOrUUID, "", m.absent())
+		}
+		err := r.kept.setGrant(ctx, e.ref(), e.id, m.id, granted)
+		if errors.Is(err, errReplaced) && n < tries {
+			continue // the name is another entry's, and the UUID nobody's
+		}
+		if err != nil {
 			return m.fail(op, nameOrUUID, e.kind(), err)
 		}
 		return nil
 	}
+	m.space.mu.Lock()
 	defer m.space.mu.Unlock()
+	e := m.space.resolve(nameOrUUID)
+	if m.closed.Load() || e == nil {
+		return m.fail(op, nameOrUUID, "", m.absent())
+	}
 	if granted {
 		m.sit(e).granted.Store(true)
 	} else if s := m.seat(e); s != nil {
