@@ -99,7 +99,8 @@ func Connect(ctx context.Context, url backend.Secret, opts *Options) (*Store, er
 	}
 	cfg, err := pgxpool.ParseConfig(text)
 	if err != nil {
-		return nil, fmt.Errorf("store/postgres: url: %w: %w", store.ErrInvalid, err)
+		// The driver's reason has the text, and takes out only those passwords that it finds: not that of "password = …", with spaces.
+		return nil, fmt.Errorf("store/postgres: url: it takes keyword=value pairs or a postgres:// URL, with settings that pgxpool.ParseConfig knows; what is wrong is not shown, since it may be the password: %w", store.ErrInvalid)
 	}
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), cfg)
 	if err != nil {
