@@ -92,3 +92,10 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // LogValue returns the redacted text.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// Referrer is implemented by Params of which a Secret can be a reference in another way than [Secret.IsReference] tells, such as the path
+// of a file. Whoever takes parameters from others asks it, because what a reference stands for is the program's own.
+type Referrer interface {
+	// References returns those secrets. It reads nothing.
+	References() []Secret
+}

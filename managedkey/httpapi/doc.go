@@ -33,6 +33,9 @@
 // stay what they are. Creating entries needs a registry with connections (managedkey.Open). Deleting what isn't there is a success,
 // as it is elsewhere; GET answers 404.
 //
+// A secret that refers to an environment variable or a file of the server takes sudo, of somebody in the root namespace: whoever may write
+// entries says where their secrets are sent.
+//
 // Namespaces need not be made: one is there as soon as it has an entry or a mount. POST makes one that is there without. Deleting
 // is refused while anything is in it.
 //

@@ -99,6 +99,9 @@ func writeKey(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.mayRefer(e.Params, now.Params, want); err != nil {
+		return nil, err
+	}
 	if there {
 		return nil, c.api.keys.Update(c.r.Context(), e)
 	}
