@@ -203,6 +203,7 @@ func (a *Authority) addIssuer(ctx context.Context, issuer *Issuer) (*Issuer, err
 	if issuer.Version, err = a.apply(ctx, ops...); err != nil {
 		return nil, err
 	}
+	a.forgetOCSP()
 	return issuer, update(ctx, a, "config/issuers", func(c *issuersRecord, _ uint64) error {
 		if c.Default != "" && !c.FollowsLatest {
 			return errUnchanged

@@ -144,5 +144,6 @@ func TestOCSPStatuses(t *testing.T) {
 	}
 	check("its usage lacks it", f, request, OCSPUnauthorized)
 	f.store.Close()
+	f.forgetOCSP() // a second later
 	check("the store is away", f, request, OCSPTryLater)
 }

@@ -17,6 +17,10 @@ import (
 // revocations at once.
 const ocspReload = time.Second
 
+// ocspAgain is how old what a process knows of issuers must be for it to look again because of one that it doesn't know. Everybody may
+// ask about those that there are not.
+const ocspAgain = 100 * time.Millisecond
+
 // ocspIssuers are the issuers that can be asked about.
 type ocspIssuers struct {
 	config OCSPConfig
@@ -68,8 +72,8 @@ func (a *Authority) ocspIssuer(ctx context.Context, request *ocspRequest) (*ocsp
 		return nil, OCSPConfig{}, err
 	}
 	first := all.first(request.ids)
-	if first == nil && !all.config.Disabled { // it may be a new one
-		if all, err = a.ocspIssuers(ctx, true); err != nil {
+	if first == nil && !all.config.Disabled && time.Since(all.loaded) >= ocspAgain { // it may be a new one
+		if all, err = a.sharedOCSPIssuers(ctx); err != nil {
 			return nil, OCSPConfig{}, err
 		}
 		first = all.first(request.ids)
@@ -111,6 +115,11 @@ func (a *Authority) ocspIssuers(ctx context.Context, again bool) (*ocspIssuers, 
 	if again { // what others began to read may be too old
 		return a.loadOCSPIssuers(ctx)
 	}
+	return a.sharedOCSPIssuers(ctx)
+}
+
+// sharedOCSPIssuers reads the issuers, once for all who want them at the same time.
+func (a *Authority) sharedOCSPIssuers(ctx context.Context) (*ocspIssuers, error) {
 	result := a.ocsp.flight.DoChan("issuers", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ocspSigning) // others may wait for it
 		defer cancel()
