@@ -65,8 +65,8 @@ type Engine struct {
 	gone map[string]uint64 // keys that were deleted after seen, and at which revision; guarded by changing
 
 	wrapping struct { // of imports
-		sync.Mutex
-		key *key
+		held chan struct{} // has room for one, who may read and make key, and whom others can stop waiting for
+		key  *key
 	}
 
 	store     store.Store // nil if the keys are in memory only
@@ -87,6 +87,7 @@ func New(mount *managedkey.Mount, opts *Options) *Engine {
 
 func newEngine(mount *managedkey.Mount, opts *Options) (*Engine, error) {
 	e := &Engine{mount: mount, gone: make(map[string]uint64)}
+	e.wrapping.held = make(chan struct{}, 1)
 	if opts != nil {
 		e.opts = *opts
 	}

@@ -49,8 +49,12 @@ func (e *Engine) WrappingKey(ctx context.Context) (*rsa.PublicKey, error) {
 }
 
 func (e *Engine) wrappingKey(ctx context.Context) (*key, error) {
-	e.wrapping.Lock()
-	defer e.wrapping.Unlock()
+	select {
+	case e.wrapping.held <- struct{}{}:
+		defer func() { <-e.wrapping.held }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("transit: wrapping key: %w", ctx.Err())
+	}
 	if e.wrapping.key != nil {
 		return e.wrapping.key, nil
 	}

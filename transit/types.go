@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -110,6 +111,10 @@ const (
 	maxHMACKey = 512
 )
 
+// generating has room for as many keys as are made at the same time: callers who leave would else leave behind any number of goroutines
+// that compute.
+var generating = make(chan struct{}, runtime.GOMAXPROCS(0))
+
 // newMaterial makes the key of a version for rec.
 func (t *softType) newMaterial(ctx context.Context, rec *record) (versionRecord, error) {
 	if err := ctx.Err(); err != nil {
@@ -127,8 +132,14 @@ func (t *softType) newMaterial(ctx context.Context, rec *record) (versionRecord,
 		private any
 		err     error
 	}
+	select {
+	case generating <- struct{}{}:
+	case <-ctx.Done():
+		return versionRecord{}, fmt.Errorf("transit: generate a key of type %s: %w", t.name, ctx.Err())
+	}
 	done := make(chan result, 1) // buffered, so that the goroutine ends even if nobody waits
 	go func() {
+		defer func() { <-generating }()
 		private, err := t.generate()
 		done <- result{private, err}
 	}()
