@@ -82,7 +82,7 @@ type Mount struct {
 	Path        string
 	Allowed     []string // names of keys; nil if the block doesn't say, and grants are given elsewhere
 	Description string
-	Options     map[string]string // for the engine; nil if the block doesn't say
+	Options     map[string]string // for the engine
 	Pos         Pos
 
 	described bool // the block says what the description is

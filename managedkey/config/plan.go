@@ -114,10 +114,11 @@ type planner struct {
 //
 // Entries and mounts that are in no file are left alone, unless a namespace block says prune = true.
 //
-// Of a mount only what the file says is changed: where it leaves out description, options or allowed_managed_keys, the mount's stay, however
-// they came about; description = "", options = {} and allowed_managed_keys = [] take them away. Options are the file's as a whole, but for
-// those whose names begin with managedkey.MountConfigPrefix, such as the lease times that are tuned over HTTP: each of them is the file's
-// only if it says it, as in options = { "config.max_lease_ttl" = "86400" }. A mount that has no type, since a program made it, gets the file's.
+// Where the file leaves out a mount's description or allowed_managed_keys, they stay, however they came about; description = "" and
+// allowed_managed_keys = [] take them away. Options, which permit things to engines, are the file's as a whole: one that it doesn't have is
+// gone. But each of those whose names begin with managedkey.MountConfigPrefix, such as the lease times that are tuned over HTTP, is
+// the file's only if it says it, as in options = { "config.max_lease_ttl" = "86400" }. A mount that has no type, since a program made it, gets
+// the file's.
 //
 // A managed_key block is the whole entry, as a request of the managed-keys API is: what it leaves out has its default, so that a right or
 // a part of the key's address that is taken out of the file is gone. Only public_key_sha256 and the min_ versions, where the file leaves

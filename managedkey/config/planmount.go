@@ -57,7 +57,8 @@ func (p *planner) newMount(m *Mount) {
 	p.change(c)
 }
 
-// tune plans that a mount says of itself what the file does. What the file says nothing about stays as it is.
+// tune plans that a mount says of itself what the file does. A description or a lease time that the file says nothing about stays as it
+// is; an option is a permission to the engine, and gone when it is taken out of the file.
 func (p *planner) tune(m *Mount, at *managedkey.Mount) {
 	c := Change{Action: Tune, Ref: namespace.Ref{Namespace: m.Namespace}, Mount: m.Path, Pos: m.Pos}
 	var change managedkey.MountChange
@@ -69,18 +70,16 @@ func (p *planner) tune(m *Mount, at *managedkey.Mount) {
 		c.Fields = append(c.Fields, fmt.Sprintf("description: %q → %q", now, m.Description))
 		change.Description = &m.Description
 	}
-	if m.Options != nil {
-		now, next := at.Options(), make(map[string]string) // nil would leave them
-		for name, value := range now {
-			if strings.HasPrefix(name, managedkey.MountConfigPrefix) {
-				next[name] = value // tuned, unless the file says otherwise
-			}
+	now, next := at.Options(), make(map[string]string) // nil would leave them
+	for name, value := range now {
+		if strings.HasPrefix(name, managedkey.MountConfigPrefix) {
+			next[name] = value // tuned, unless the file says otherwise
 		}
-		maps.Copy(next, m.Options)
-		if !maps.Equal(now, next) {
-			c.Fields = append(c.Fields, compareOptions(now, next)...)
-			change.Options = next
-		}
+	}
+	maps.Copy(next, m.Options)
+	if !maps.Equal(now, next) {
+		c.Fields = append(c.Fields, compareOptions(now, next)...)
+		change.Options = next
 	}
 	if len(c.Fields) == 0 {
 		return
