@@ -211,6 +211,10 @@ func decodeCertificate(record store.Record) (*Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pki: %s: %w: %w", record.Key, store.ErrCorrupt, err)
 	}
+	// Whatever is told of this certificate, or is made of it, is found by the key.
+	if cert.SerialNumber.BitLen() > 160 || !strings.HasSuffix(record.Key, "/"+certKey(cert.SerialNumber)) {
+		return nil, fmt.Errorf("pki: %s: %w: the certificate has the serial number %.80s", record.Key, store.ErrCorrupt, FormatSerial(cert.SerialNumber))
+	}
 	return &Certificate{
 		Serial: FormatSerial(cert.SerialNumber), State: r.State, Certificate: cert, IssuerID: r.Issuer, Role: r.Role, Actor: r.Actor,
 		Issued: r.Issued, Revocation: r.Revoked, Shard: r.Shard, signer: r.Signer, version: record.Version,

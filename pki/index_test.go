@@ -2,7 +2,9 @@ package pki
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/url"
@@ -178,6 +180,41 @@ func TestManyNames(t *testing.T) {
 		}
 		if got := len(f.index(t)) - before; got != 0 {
 			t.Errorf("%d records of one with %d names are left", got, n)
+		}
+	}
+}
+
+// TestForeignCertificateRecords: a certificate that stands where another one belongs, or has a number that none has, is not told of.
+func TestForeignCertificateRecords(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := big.NewInt(1)
+	for what, serials := range map[string][2]*big.Int{"another": {one, big.NewInt(2)}, "too long": {new(big.Int).Lsh(one, 160), new(big.Int).Lsh(one, 160)}} {
+		f := newFirm(t, &Options{Now: func() time.Time { return noon }})
+		template := &x509.Certificate{SerialNumber: serials[0], NotBefore: noon, NotAfter: noon.Add(time.Hour)}
+		der, err := x509.CreateCertificate(nil, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert.SerialNumber = serials[1]
+		if _, err := f.insert(t.Context(), cert, certRecord{State: StateIssued, DER: der, Role: "r"}); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := f.certificate(t.Context(), serials[1]); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("%s: %v, %v; want ErrCorrupt", what, c, err)
+		}
+		watch, err := f.WatchExpiry(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := watch.Check(t.Context()); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("%s: the watch: %v; want ErrCorrupt", what, err)
 		}
 	}
 }

@@ -201,7 +201,7 @@ func TestPresignOCSP(t *testing.T) {
 		t.Fatalf("tidied %+v, %v", p, err)
 	}
 	for record, err := range f.all(ctx, "ocsp/") {
-		if serial, _ := serialOfKey(record); err != nil || serial.Cmp(root.Certificate().SerialNumber) != 0 {
+		if serial, _ := serialIn(record); err != nil || serial.Cmp(root.Certificate().SerialNumber) != 0 {
 			t.Errorf("an answer is left: %s, %v", record.Key, err)
 		}
 	}

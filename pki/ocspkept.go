@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
 
 	"github.com/managedkeys/managedkeys/backend"
-	"github.com/managedkeys/managedkeys/managedkey/store"
 )
 
 const (
@@ -221,13 +219,4 @@ func (a *Authority) forgetOCSP() {
 	a.ocsp.mu.Lock()
 	defer a.ocsp.mu.Unlock()
 	a.ocsp.issuers = nil
-}
-
-// serialOfKey returns the serial number at the end of a record's key.
-func serialOfKey(record store.Record) (*big.Int, error) {
-	serial, ok := new(big.Int).SetString(record.Key[strings.LastIndexByte(record.Key, '/')+1:], 16)
-	if !ok {
-		return nil, fmt.Errorf("pki: %s: %w: its end is no serial number", record.Key, store.ErrCorrupt)
-	}
-	return serial, nil
 }

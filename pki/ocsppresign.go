@@ -40,7 +40,7 @@ func (a *Authority) PresignOCSP(ctx context.Context, issuer string) (int, error)
 		if err != nil {
 			return signed, err
 		}
-		serial, err := serialOfKey(record)
+		serial, err := serialIn(record)
 		if err != nil {
 			return signed, err
 		}
