@@ -81,16 +81,16 @@ func checkAgree(c *checker, k Key, key backend.Key) {
 			c.Errorf("secret %d was overwritten by a later call", i)
 		}
 	}
-	checkHPKE(c, a)
-}
-
-// checkHPKE has crypto/hpke open a message that was sealed to the key (RFC 9180, Section 4.1), as programs do.
-func checkHPKE(c *checker, a backend.KeyAgreer) {
-	c.Helper()
 	private, err := hpke.NewDHKEMPrivateKey(a)
 	if err != nil {
 		c.Fatalf("hpke.NewDHKEMPrivateKey: %v", err)
 	}
+	checkHPKE(c, private)
+}
+
+// checkHPKE has crypto/hpke open a message that was sealed to the key (RFC 9180, Section 4), as programs do.
+func checkHPKE(c *checker, private hpke.PrivateKey) {
+	c.Helper()
 	message := random(50)
 	sealed, err := hpke.Seal(private.PublicKey(), hpke.HKDFSHA256(), hpke.AES256GCM(), nil, message)
 	if err != nil {

@@ -53,29 +53,11 @@ func checkDecapsulate(c *checker, k Key, key backend.Key) {
 	if bytes.Equal(first, shared) || !bytes.Equal(first, second) || len(first) != mlkem.SharedKeySize {
 		c.Errorf("a ciphertext that was tampered with gave keys of %d and %d bytes, equal: %t", len(first), len(second), bytes.Equal(first, second))
 	}
-	checkKEM(c, d)
-}
-
-// checkKEM has crypto/hpke open a message that was sealed to the key (RFC 9180, Section 4), as programs do.
-func checkKEM(c *checker, d backend.Decapsulator) {
-	c.Helper()
 	private, err := hpke.NewMLKEMPrivateKey(d)
 	if err != nil {
 		c.Fatalf("hpke.NewMLKEMPrivateKey: %v", err)
 	}
-	message := random(50)
-	sealed, err := hpke.Seal(private.PublicKey(), hpke.HKDFSHA256(), hpke.AES256GCM(), nil, message)
-	if err != nil {
-		c.Fatalf("hpke.Seal: %v", err)
-	}
-	opened, err := hpke.Open(private, hpke.HKDFSHA256(), hpke.AES256GCM(), nil, sealed)
-	if err != nil {
-		c.scan("hpke.Open", err.Error())
-		c.Fatalf("hpke.Open: %s", c.cfg.mask(err.Error()))
-	}
-	if !bytes.Equal(opened, message) {
-		c.Error("hpke.Open: the message is another")
-	}
+	checkHPKE(c, private)
 }
 
 // encapsulator returns the public key of a key that decapsulates.
