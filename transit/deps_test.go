@@ -19,7 +19,7 @@ func TestDependencies(t *testing.T) {
 		t.Fatalf("go list: %v", err)
 	}
 	allowed := []string{
-		module + "transit", module + "managedkey", module + "managedkey/store", module + "backend", module + "namespace", module + "internal/nearest", module + "internal/removal", module + "internal/rsasize", module + "internal/softkey", module + "internal/strictjson",
+		module + "transit", module + "managedkey", module + "managedkey/store", module + "backend", module + "namespace", module + "internal/nearest", module + "internal/regularfile", module + "internal/removal", module + "internal/rsasize", module + "internal/softkey", module + "internal/strictjson",
 		"filippo.io/bigmod", "filippo.io/mldsa", "github.com/decred/dcrd/dcrec/secp256k1/v4", "github.com/google/uuid", "golang.org/x/crypto/chacha20poly1305",
 		"golang.org/x/crypto/chacha20", "golang.org/x/crypto/cryptobyte", "golang.org/x/crypto/internal", "golang.org/x/sys/cpu", "github.com/tink-crypto/tink-go/v2",
 	}

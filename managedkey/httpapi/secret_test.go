@@ -120,7 +120,7 @@ func TestDependencies(t *testing.T) {
 	for _, dep := range deps {
 		switch {
 		case strings.HasPrefix(dep, "filippo.io/mldsa"), strings.HasPrefix(dep, "github.com/decred/dcrd/dcrec/secp256k1/"), dep == "github.com/google/uuid", dep == "golang.org/x/time/rate":
-		case dep == module+"namespace", dep == module+"backend", dep == module+"internal/nearest", dep == module+"internal/strictjson", dep == module+"managedkey", dep == module+"managedkey/store", dep == module+"managedkey/httpapi":
+		case dep == module+"namespace", dep == module+"backend", dep == module+"internal/nearest", dep == module+"internal/regularfile", dep == module+"internal/strictjson", dep == module+"managedkey", dep == module+"managedkey/store", dep == module+"managedkey/httpapi":
 		default:
 			t.Errorf("httpapi depends on %s", dep)
 		}

@@ -17,7 +17,7 @@ func TestDependencies(t *testing.T) {
 		self   = module + "managedkey/store"
 		system = "golang.org/x/sys"
 	)
-	base := []string{"filippo.io/mldsa", "github.com/decred/dcrd/dcrec/secp256k1/v4", module + "backend", module + "internal/nearest", module + "internal/strictjson", self}
+	base := []string{"filippo.io/mldsa", "github.com/decred/dcrd/dcrec/secp256k1/v4", module + "backend", module + "internal/nearest", module + "internal/regularfile", module + "internal/strictjson", self}
 	for pkg, more := range map[string][]string{
 		"":          nil,
 		"/memory":   {self + "/internal/engine"},
