@@ -174,6 +174,8 @@ func (a *Authority) Reissue(ctx context.Context, ref, name string, validity time
 	return a.addIssuer(ctx, next)
 }
 
+// parentOf returns an issuer here that has signed a CA certificate, or has the name and key of who did. Of several, such as a root and
+// its certificate by another one, it is one below which the CA does not stand itself.
 func (a *Authority) parentOf(ctx context.Context, cert *x509.Certificate) (*Issuer, error) {
 	issuers, err := a.Issuers(ctx)
 	if err != nil {
@@ -181,7 +183,9 @@ func (a *Authority) parentOf(ctx context.Context, cert *x509.Certificate) (*Issu
 	}
 	for _, issuer := range issuers {
 		parent := issuer.Certificate()
-		if bytes.Equal(parent.RawSubject, cert.RawIssuer) && bytes.Equal(parent.SubjectKeyId, cert.AuthorityKeyId) && issuer.Usage&IssueCertificates != 0 {
+		circular := slices.ContainsFunc(issuer.Chain, func(above *x509.Certificate) bool { return signer(above) == signer(cert) })
+		if bytes.Equal(parent.RawSubject, cert.RawIssuer) && bytes.Equal(parent.SubjectKeyId, cert.AuthorityKeyId) &&
+			issuer.Usage&IssueCertificates != 0 && !circular {
 			return issuer, nil
 		}
 	}
