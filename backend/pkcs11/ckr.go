@@ -17,6 +17,7 @@ const (
 	ckrEncryptedDataInvalid  ckr = 0x040
 	ckrEncryptedDataLenRange ckr = 0x041
 	ckrKeyHandleInvalid      ckr = 0x060
+	ckrObjectHandleInvalid   ckr = 0x082
 
 	ckrKeyFunctionNotPermitted ckr = 0x068
 

@@ -109,7 +109,7 @@ func TestClassify(t *testing.T) {
 	if classify(nil) != nil || wrap(nil) != nil {
 		t.Error("nil became an error")
 	}
-	call := &callError{"C_Sign", 0x030}
+	call := &callError{function: "C_Sign", code: 0x030}
 	err := classify(fmt.Errorf("around: %w", call))
 	for _, want := range []error{backend.ErrUnavailable, ckr(0x030), call} {
 		if !errors.Is(err, want) {
@@ -129,6 +129,14 @@ func TestClassify(t *testing.T) {
 	}
 	if got := wrap(&cryptoki.Error{Function: "C_Login", Code: 0xA0}); got.Error() != "C_Login: CKR_PIN_INCORRECT" {
 		t.Errorf("got %v", got)
+	}
+	// What is said of a value that was read is about the object.
+	const gone = "C_GetAttributeValue: CKR_ATTRIBUTE_VALUE_INVALID, which is CKR_OBJECT_HANDLE_INVALID there"
+	if got := wrap(&cryptoki.Error{Function: "C_GetAttributeValue", Code: 0x13}); got.Error() != gone || troubleOf(got) != staleHandle || !errors.Is(classify(got), backend.ErrUnavailable) {
+		t.Errorf("got %v, %v", got, troubleOf(got))
+	}
+	if got := wrap(&cryptoki.Error{Function: "C_GenerateKey", Code: 0x13}); troubleOf(got) != callersFault || !errors.Is(classify(got), backend.ErrUnsupported) {
+		t.Errorf("got %v, %v", got, troubleOf(got))
 	}
 	if judged := fmt.Errorf("%w: %w", backend.ErrKeyChanged, ckr(0x0E0)); troubleOf(judged) != callersFault {
 		t.Errorf("what was judged is %v", troubleOf(judged))

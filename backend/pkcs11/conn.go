@@ -160,7 +160,7 @@ func (c *conn) find() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the token is not there: %w", &callError{"C_GetSlotList", ckrTokenNotPresent})
+	return fmt.Errorf("the token is not there: %w", &callError{function: "C_GetSlotList", code: ckrTokenNotPresent})
 }
 
 // startOver notes that no handle means anything any more, and closes all sessions on the token: one that was not away has

@@ -61,19 +61,32 @@ func (c ckr) refusesParameters() bool {
 // callError is a PKCS#11 function that failed.
 type callError struct {
 	function string // such as "C_Login"
-	code     ckr
+	code     ckr    // what that means
+	returned ckr    // what it returned, if that is something else
 }
 
-func (e *callError) Error() string { return e.function + ": " + e.code.Error() }
+func (e *callError) Error() string {
+	if e.returned != 0 {
+		return e.function + ": " + e.returned.Error() + ", which is " + e.code.Error() + " there"
+	}
+	return e.function + ": " + e.code.Error()
+}
 
 func (e *callError) Unwrap() error { return e.code }
 
 // wrap returns err with a ckr in place of the number, if it is the failure of a PKCS#11 function.
 func wrap(err error) error {
-	if failure, ok := err.(*cryptoki.Error); ok {
-		return &callError{failure.Function, ckr(failure.Code)}
+	failure, ok := err.(*cryptoki.Error)
+	if !ok {
+		return err
 	}
-	return err
+	e := &callError{function: failure.Function, code: ckr(failure.Code)}
+	if e.function == "C_GetAttributeValue" && e.code == ckrAttributeValueInvalid {
+		// It reads no value that could be invalid (PKCS #11 3.1, Section 5.7.5). SoftHSM2 says so of an object that another process
+		// has just removed, whose class is gone.
+		e.returned, e.code = e.code, ckrObjectHandleInvalid
+	}
+	return e
 }
 
 // troubleOf returns what helps against err. An error without a PKCS#11 return value is the caller's fault.

@@ -311,7 +311,7 @@ func (w *worker) alive() error {
 		return err
 	}
 	if !in {
-		return &callError{"C_GetSessionInfo", ckrUserNotLoggedIn}
+		return &callError{function: "C_GetSessionInfo", code: ckrUserNotLoggedIn}
 	}
 	return nil
 }

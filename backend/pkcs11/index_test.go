@@ -48,11 +48,13 @@ func TestSearchMeetsLogout(t *testing.T) {
 func TestUnreadObject(t *testing.T) {
 	f := newFaulty(t)
 	key := mustGenerate(t, f.connect(t, Library{}), f.on("key"))
-	for skip := range 2 { // the public key, the private one
-		signed := searched(t, f, key, faultp11.Rule{Function: "C_GetAttributeValue", Code: 0x82, Skip: skip, Times: 1})
-		if err := <-signed; err != nil {
-			t.Error(skip, err)
+	for _, code := range []ckr{ckrObjectHandleInvalid, ckrAttributeValueInvalid} {
+		for skip := range 2 { // the public key, the private one
+			signed := searched(t, f, key, faultp11.Rule{Function: "C_GetAttributeValue", Code: uint64(code), Skip: skip, Times: 1})
+			if err := <-signed; err != nil {
+				t.Error(code, skip, err)
+			}
+			f.Set()
 		}
-		f.Set()
 	}
 }
