@@ -143,6 +143,7 @@ func TestOpenerMayLeave(t *testing.T) {
 		}
 		h.release <- nil
 		(<-second).want(t, nil)
+		synctest.Wait()
 		if call.Err() == nil {
 			t.Error("the call's context is left running")
 		}
