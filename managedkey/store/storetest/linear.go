@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,25 @@ type operation struct {
 
 // unknown reports whether an Apply may or may not have happened.
 func (o *operation) unknown() bool { return errors.Is(o.err, store.ErrUnknownOutcome) }
+
+// follows reports whether what is found may have come of what was seen before, by operations that were pending then: an engine may carry
+// out a transaction whose outcome nobody was told long after others.
+func follows(found, seen cells, pending []*operation) bool {
+	for i, now := range found {
+		if now == seen[i] {
+			continue
+		}
+		if !slices.ContainsFunc(pending, func(o *operation) bool {
+			return slices.ContainsFunc(o.ops, func(op store.Op) bool {
+				put := op.Kind == store.Put && now.value == o.id && now.version > seen[i].version
+				return index(op.Key) == i && (put || op.Kind == store.Delete && now == cell{})
+			})
+		}) {
+			return false
+		}
+	}
+	return true
+}
 
 // step is the sequential specification: whether o, with the result that it had, may happen in state s, and the state
 // after it.

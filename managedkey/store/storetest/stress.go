@@ -300,6 +300,7 @@ func (r *run) check(ctx context.Context, logs [][]store.Event) {
 		}
 	}
 	writers := map[string]bool{}
+	var pending []*operation // that had not happened when the watches ended, and still may
 	for _, o := range r.history {
 		if len(o.ops) == 0 || o.conflict != nil {
 			continue
@@ -309,7 +310,9 @@ func (r *run) check(ctx context.Context, logs [][]store.Event) {
 		switch {
 		case o.unknown() && happened:
 			r.result.Happened++
-		case !o.unknown() && revision != o.revision:
+		case o.unknown():
+			pending = append(pending, o)
+		case revision != o.revision:
 			r.tb.Errorf("%v was acknowledged, watches saw it at revision %d (0: never)", o, revision)
 		}
 	}
@@ -327,7 +330,7 @@ func (r *run) check(ctx context.Context, logs [][]store.Event) {
 				o.found[index(record.Key)] = cell{record.Version, string(record.Value)}
 			}
 		}
-		if o.err != nil || o.found != final.cells {
+		if o.err != nil || !follows(o.found, final.cells, pending) {
 			r.tb.Errorf("handle %d has %v, %v at the end; by the watches it is %v", i, o.found, o.err, final.cells)
 		}
 	}
