@@ -7,7 +7,8 @@ PACKAGES    := softhsm2 opensc gnutls-bin libnss3-tools openssl p11-kit p11-kit-
 REQUIRE     := softhsm,opensc,gnutls-bin,libnss3-tools,openssl,p11-kit,swtpm,cc,awscli,postgres,etcd,curl,openssh,go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
-# The tests run with the oldest and the newest Go that the library supports, and with the race detector on the former.
+# The tests run with the oldest and the newest Go that the library supports, and with the race detector on the former. With -bench,
+# go test would run one package after the other.
 OTHER_GO    := go1.27.4
 FUZZTIME    := 20s
 SOAKTIME    := 5m
@@ -47,12 +48,12 @@ deps: ## as root on Debian: install what the tests need
 .PHONY: test
 test: deps check ## everything: checks, and all tests with the race detector and on both Go versions, skipping nothing
 	$(GOTEST) $(RACE) ./... | go run ./internal/testreport
-	GOTOOLCHAIN=$(OTHER_GO) $(GOTEST) -short -bench . -benchtime 1x ./... | go run ./internal/testreport
+	GOTOOLCHAIN=$(OTHER_GO) $(GOTEST) -short ./... | go run ./internal/testreport
 	CGO_ENABLED=0 go run ./examples/quickstart
 	GOTOOLCHAIN=$(OTHER_GO) go run ./examples/quickstart -softhsm
 
 .PHONY: check
-check: ## gofmt, go.mod, vet and staticcheck with and without cgo, vet with the other Go, known vulnerabilities
+check: ## gofmt, go.mod, vet and staticcheck with and without cgo, vet with the other Go, benchmarks once, known vulnerabilities
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
 	go mod tidy -diff
 	CGO_ENABLED=0 go build ./...
@@ -61,6 +62,7 @@ check: ## gofmt, go.mod, vet and staticcheck with and without cgo, vet with the 
 	go vet $(CGO)
 	CGO_ENABLED=0 go run -exec 'env CGO_ENABLED=1' $(STATICCHECK) $(CGO)
 	GOTOOLCHAIN=$(OTHER_GO) go vet ./...
+	GOTOOLCHAIN=$(OTHER_GO) go test -vet=off -run '^$$' -bench . -benchtime 1x -short $$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n 1 dirname | sort -u) >/dev/null
 	@go run $(GOVULNCHECK) ./... >vuln.out 2>&1; status=$$?; \
 	if [ $$status = 3 ]; then cat vuln.out; rm -f vuln.out; exit 1; \
 	elif [ $$status != 0 ]; then echo "govulncheck: not checked: $$(tail -n 1 vuln.out)"; fi; rm -f vuln.out
