@@ -1,6 +1,6 @@
 // Package rsasize refuses RSA keys that are so long that parsing or verifying with them takes minutes, before that is begun. Package
-// crypto/x509 takes them of any length, and looks whether a private key is sound with exponentiations, which take a time that grows faster
-// than the cube of it: ten seconds for 16,384 bits, and an hour for 100,000.
+// crypto/x509 takes them of any length, and looks whether a private key is sound with exponentiations, which take a time that grows with
+// more than the cube of it.
 package rsasize
 
 import (
