@@ -187,7 +187,7 @@ func (e *Engine) open(ctx context.Context, name string, open func() (*managedkey
 		}
 		select {
 		case <-ctx.Done():
-			return nil, err
+			return nil, fmt.Errorf("pki: software key %.80q: %w; before that: %v", name, backend.ContextError(ctx), err)
 		case <-time.After(softwarePause):
 		}
 	}

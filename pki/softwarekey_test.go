@@ -135,7 +135,7 @@ func TestRestoreNew(t *testing.T) {
 		ask(t.Context(), backend.ErrKeyNotFound, softwareWait)
 		short, cancel := context.WithTimeout(t.Context(), time.Second+softwarePause/2) // between two looks
 		defer cancel()
-		ask(short, backend.ErrKeyNotFound, time.Second)
+		ask(short, backend.ErrUnavailable, time.Second) // it may be on its way
 		time.Sleep(softwareFresh)
 		ask(t.Context(), backend.ErrKeyNotFound, 0)
 

@@ -117,9 +117,11 @@ func (k *here) note(name string, in bool) {
 	if k.names == nil {
 		k.names = make(map[string]bool)
 	}
-	if k.names[name] = true; !in {
+	if !in {
 		delete(k.names, name)
+		return
 	}
+	k.names[name] = true
 }
 
 func (k *here) all() []string {
