@@ -3,6 +3,7 @@ package httpapi
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -36,6 +37,9 @@ func TestReferences(t *testing.T) {
 	assert.Equal(t, 403, write("k", teamToken, body("AKIA", "env:HOME"), "").status, "an update")
 	assert.Equal(t, 204, write("of-root", rootToken, body("AKIA", "env:HOME"), "").status)
 	assert.Equal(t, 204, write("of-root", teamToken, body("redacted", "redacted"), `,"any_mount":true`).status, "what is stored stays")
+	elsewhere := write("of-root", teamToken, strings.Replace(body("redacted", "redacted"), "127.0.0.1:9", "127.0.0.1:10", 1), "")
+	assert.Equal(t, 400, elsewhere.status, "what is stored goes nowhere else")
+	assert.Contains(t, elsewhere.text, "keeps a secret for what it was given for")
 	assert.Equal(t, 403, write("of-root", teamToken, body("AKIA", "env:PATH"), "").status)
 }
 
